@@ -1,0 +1,237 @@
+"""The protocol that every kind of hypervisor implements, and the values its phases exchange.
+
+The five phases are libvirt's version 3 migration protocol (``virDomainMigrateVersion3Full``).
+One object drives one host; its methods may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from worker.errors import HypervisorError
+
+ParamValue = str | int | bool | list[str]
+
+
+class Phase(StrEnum):
+    """One phase of a migration, in the order in which they run."""
+
+    BEGIN = "begin"
+    PREPARE = "prepare"
+    PERFORM = "perform"
+    FINISH = "finish"
+    CONFIRM = "confirm"
+
+    @property
+    def on_source(self) -> bool:
+        """Whether the phase runs on the source host."""
+        return self in (Phase.BEGIN, Phase.PERFORM, Phase.CONFIRM)
+
+
+class DomainState(StrEnum):
+    """What a host shows of a domain."""
+
+    ABSENT = "absent"
+    RUNNING = "running"
+    PAUSED = "paused"
+    """Paused by its user (or arrived paused, as asked for)."""
+    PAUSED_OUT = "paused-out"
+    """Paused on the source by an outgoing migration (after switch-over, before confirm)."""
+    PAUSED_IN = "paused-in"
+    """On the destination, waiting for the end of an incoming migration."""
+    SHUTOFF = "shutoff"
+    CRASHED = "crashed"
+    MIGRATING = "migrating"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """One look at a domain on one host."""
+
+    name: str
+    uuid: str
+    state: DomainState
+    persistent: bool = True
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What one attempt is to do: the same value goes to all five phases.
+
+    ``domain`` is the name on the source, ``uuid`` its uuid (plain, lower case, no braces).
+    ``params`` holds libvirt's typed migration parameters by wire name (``params.py``).
+    ``deadline_seconds`` bounds perform; ``None`` means no deadline.
+    """
+
+    domain: str
+    uuid: str
+    flags: int
+    params: Mapping[str, ParamValue] = field(default_factory=dict)
+    deadline_seconds: float | None = None
+
+    @property
+    def destination_name(self) -> str:
+        """The domain's name on the destination."""
+        return str(self.params.get("destination_name") or self.domain)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a running perform is. Bytes and rates are 0 where the hypervisor does not tell them."""
+
+    percent: int = 0
+    total_bytes: int = 0
+    remaining_bytes: int = 0
+    dirty_bytes_per_second: int = 0
+    bandwidth_bytes_per_second: int = 0
+    iteration: int = 0
+    expected_downtime_seconds: float | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What begin returns: the domain definition and the first cookie."""
+
+    xml: str
+    cookie: bytes = b""
+    paused: bool = False
+    """The guest was paused by its user before the migration: it must arrive paused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What prepare returns: where the data goes, and the cookie for perform."""
+
+    uri: str
+    cookie: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """What perform returns: the cookie for finish, and what was measured."""
+
+    cookie: bytes = b""
+    downtime_seconds: float | None = None
+    transferred_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What finish returns: the domain as the destination shows it, and the cookie for confirm."""
+
+    domain: Domain
+    cookie: bytes = b""
+    downtime_seconds: float | None = None
+    transferred_bytes: int | None = None
+
+
+class Stop(StrEnum):
+    """Why a running perform is to be aborted."""
+
+    CANCEL = "cancel"
+    DEADLINE = "deadline"
+
+
+@runtime_checkable
+class Watch(Protocol):
+    """What a phase tells while it runs, and how it learns that it is to stop.
+
+    A driver calls these from the thread that called the phase, at least every two seconds during
+    perform; that call is also the heartbeat.
+    """
+
+    def progress(self, progress: Progress) -> None:
+        """Report how far perform is."""
+
+    def stop(self) -> Stop | None:
+        """Why perform is to be aborted now, or ``None``."""
+
+    def retrying(self, error: HypervisorError, number: int, delay_seconds: float) -> None:
+        """Tell that ``error`` is about to be retried, for the ``number``-th time, after a pause."""
+
+
+class Hypervisor(Protocol):
+    """The driver of one host.
+
+    Every method raises ``HypervisorError``; perform raises ``Cancelled`` when ``watch.stop()`` made it
+    abort (for a deadline too) and the domain was seen to run on the source afterwards.
+    """
+
+    profile: str
+    """Name of the flag profile (``flags.py``): ``vz``, ``vz-libvirt`` or ``qemu``."""
+
+    def open(self) -> None:
+        """Connect; the connection lives until ``close`` and is re-made when it is found lost."""
+
+    def close(self) -> None:
+        """Disconnect. Never raises."""
+
+    def domains(self) -> list[Domain]:
+        """All domains of this host, in any state."""
+
+    def inspect(self, uuid: str) -> Domain:
+        """A fresh look at one domain; state ``ABSENT`` where there is none."""
+
+    def begin(self, move: Move, watch: Watch) -> Begun:
+        """Source: check the flags again, take the domain's definition."""
+
+    def prepare(self, move: Move, xml: str, cookie: bytes, watch: Watch) -> Prepared:
+        """Destination: check the definition, get ready to receive."""
+
+    def perform(self, move: Move, xml: str, uri: str, cookie: bytes, watch: Watch) -> Performed:
+        """Source: move the guest. May last hours. At most once per attempt."""
+
+    def finish(self, move: Move, cookie: bytes, cancelled: bool, watch: Watch) -> Finished:
+        """Destination: let the guest run here, or (``cancelled``) drop what was received.
+
+        With ``cancelled`` the returned domain says what is really there afterwards.
+        """
+
+    def confirm(self, move: Move, cookie: bytes, cancelled: bool, watch: Watch) -> Domain:
+        """Source: let go of the domain, or (``cancelled``) let it run on here.
+
+        With ``cancelled`` the caller has seen in this attempt that the destination does not run it.
+        Returns what the source shows afterwards.
+        """
+
+    def abort(self, uuid: str) -> None:
+        """Source: abort a running perform of this domain. Harmless when there is none."""
+
+    def resume(self, uuid: str) -> Domain:
+        """Let a paused domain run here. The caller has looked at the other side."""
+
+    def remove(self, uuid: str) -> None:
+        """Destroy and forget this host's copy. The caller has looked at the other side."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How transient errors are retried inside a phase. Times in seconds."""
+
+    tries: int = 5
+    initial: float = 5.0
+    factor: float = 2.0
+    maximum: float = 120.0
+    jitter: float = 0.2
+    """Up to this share of a pause is added at random."""
+    slow_initial: float = 30.0
+    slow_maximum: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfig:
+    """What a driver needs to know of its host."""
+
+    name: str
+    uri: str
+    address: str
+    """Host name or address (optionally ``:port``) at which other hosts reach it for migration data."""
+    retry: RetryPolicy = RetryPolicy()
+    poll_seconds: float = 0.5
+    """How often a running perform is looked at."""
