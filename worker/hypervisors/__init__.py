@@ -32,8 +32,8 @@ def driver_for(host: HostConfig) -> Hypervisor:
         return VzHypervisor(host, lambda: connect(socket_path))
     if scheme == "vzsdk":
         raise Unavailable(
-            f"host {host.name}: this release drives Virtuozzo through the simulator (vzsim://) or through libvirt "
-            "(vz:///system); the binding to libprl_sdk is not part of it",
+            f"host {host.name}: this release drives Virtuozzo through the simulator (vzsim://) or "
+            "through libvirt (vz:///system); the binding to libprl_sdk is not part of it",
             code="driver-unavailable",
         )
     try:
