@@ -12,7 +12,7 @@ def profile_for(uri: str) -> str:
     """The flag profile of a host, from the scheme of its URI, without touching the host."""
     scheme = urlsplit(uri).scheme.split("+")[0]
     if not scheme:
-        raise SettingsError(f"'{uri}' is no hypervisor URI; write vzsim://SOCKET, vzsdk://HOST or a libvirt URI")
+        raise SettingsError(f"'{uri}' is no hypervisor URI; write vzsim://SOCKET or a libvirt URI")
     if scheme in ("vzsim", "vzsdk"):
         return "vz"
     return "vz-libvirt" if scheme in ("vz", "parallels") else "qemu"
