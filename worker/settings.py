@@ -1,0 +1,190 @@
+"""Settings of every vmrelay process: environment over ``vmrelay.toml`` over defaults.
+
+The file is ``$VMRELAY_CONFIG``, else the first of ``./vmrelay.toml``, ``~/.config/vmrelay/vmrelay.toml``
+and ``/etc/vmrelay/vmrelay.toml``. Any setting can be given as ``VMRELAY_<NAME>``.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from worker.errors import SettingsError
+from worker.hypervisors.base import RetryPolicy
+
+CONFIG_VARIABLE = "VMRELAY_CONFIG"
+HOST_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+
+
+class HostSettings(BaseModel):
+    """One host of the inventory."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    uri: str
+    """Hypervisor URI: ``vzsim://SOCKET`` or any libvirt URI. ``{state_dir}`` is filled in."""
+    address: str | None = None
+    """Where other hosts send migration data, optionally with ``:port``; the host's name where not given."""
+    max_outgoing: int = Field(default=2, ge=0, le=64)
+    max_incoming: int = Field(default=2, ge=0, le=64)
+    cordoned: bool = False
+    """No migration is sent here."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Port of the agent's ``/metrics``; 0 takes a free one."""
+
+
+class RetrySettings(BaseModel):
+    """Retries inside a phase (seconds)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tries: int = Field(default=5, ge=1)
+    initial: float = Field(default=5.0, ge=0)
+    factor: float = Field(default=2.0, ge=1)
+    maximum: float = Field(default=120.0, ge=0)
+    jitter: float = Field(default=0.2, ge=0, le=1)
+    slow_initial: float = Field(default=30.0, ge=0)
+    slow_maximum: float = Field(default=600.0, ge=0)
+
+    def policy(self) -> RetryPolicy:
+        """The value that the drivers take."""
+        return RetryPolicy(**self.model_dump())
+
+
+class AttemptSettings(BaseModel):
+    """New attempts of a whole migration after a transient failure (seconds)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    maximum: int = Field(default=3, ge=1)
+    initial: float = Field(default=10.0, ge=0)
+    factor: float = Field(default=2.0, ge=1)
+    limit: float = Field(default=300.0, ge=0)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with its default."""
+
+    model_config = SettingsConfigDict(env_prefix="VMRELAY_", env_nested_delimiter="__", extra="forbid")
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    """Broker, result back end and journal."""
+    key_prefix: str = "vmrelay:"
+    state_dir: Path = Path(".vmrelay")
+    """Keys, sockets and data of embedded parts; relative to the configuration file."""
+    seal_key_file: Path | None = None
+    """32 random bytes that all agents share; ``<state_dir>/seal.key`` where not given."""
+
+    keep_seconds: int = Field(default=7 * 86400, ge=1)
+    """How long the record of an ended migration is kept."""
+    lease_seconds: float = Field(default=15.0, gt=0)
+    poll_seconds: float = Field(default=0.5, gt=0)
+    """How often a running perform is looked at."""
+    inventory_seconds: float = Field(default=2.0, gt=0)
+    """How often an agent publishes which domains its host has."""
+    perform_deadline_seconds: float | None = None
+    """A perform that runs longer is aborted; no limit where not given."""
+    drain_seconds: float = Field(default=3600.0, ge=0)
+    """How long an agent that is told to stop waits for the migrations that touch its host."""
+    retry: RetrySettings = RetrySettings()
+    attempts: AttemptSettings = AttemptSettings()
+
+    metrics_address: str = "127.0.0.1"
+    scheduler_metrics_port: int = Field(default=0, ge=0, le=65535)
+    scheduler_threads: int = Field(default=2, ge=1)
+    task_events: bool = True
+    """Celery events, for Flower and celery-exporter."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+
+    hosts: dict[str, HostSettings] = Field(default_factory=dict)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _verified_tls(cls, url: str) -> str:
+        if url.startswith("rediss://") and "ssl_cert_reqs=" not in url:
+            raise ValueError(
+                "a bare rediss:// URL does not verify certificates; add ?ssl_cert_reqs=required&ssl_ca_certs=FILE "
+                "(or ssl_cert_reqs=none where that is what you want)"
+            )
+        if not url.startswith(("redis://", "rediss://", "unix://", "redis+socket://")):
+            raise ValueError("write redis://HOST:PORT/DB, rediss://… or unix:///PATH")
+        return url
+
+    @model_validator(mode="after")
+    def _host_names(self) -> Settings:
+        import re
+
+        for name in self.hosts:
+            if not re.match(HOST_NAME, name):
+                raise ValueError(f"'{name}' is no host name: letters, digits, '.', '_' and '-' only")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        path = config_file()
+        file = [TomlConfigSettingsSource(settings_cls, path)] if path else []
+        return (init_settings, env_settings, *file)
+
+    @property
+    def key_file(self) -> Path:
+        """Where the seal key lies."""
+        return self.seal_key_file or self.state_dir / "seal.key"
+
+
+def config_file() -> Path | None:
+    """The configuration file in force, or ``None``."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named:
+        path = Path(named)
+        if not path.is_file():
+            raise SettingsError(f"there is no configuration file {path}; {CONFIG_VARIABLE} or --config names it")
+        return path
+    places = (Path("vmrelay.toml"), Path("~/.config/vmrelay/vmrelay.toml"), Path("/etc/vmrelay/vmrelay.toml"))
+    return next((p for p in (place.expanduser() for place in places) if p.is_file()), None)
+
+
+def load(**overrides: object) -> Settings:
+    """Read and check the settings; all errors at once.
+
+    Raises ``SettingsError``.
+    """
+    try:
+        settings = Settings(**cast(dict[str, Any], overrides))
+    except ValidationError as wrong:
+        lines = [f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in wrong.errors()]
+        origin = config_file() or "the environment"
+        raise SettingsError(f"the settings in {origin} are wrong: {'; '.join(lines)}") from None
+    except ValueError as broken:
+        raise SettingsError(f"{config_file()} cannot be read: {broken}") from None
+    base = config_file()
+    if not settings.state_dir.is_absolute():
+        root = base.parent if base and "VMRELAY_STATE_DIR" not in os.environ else Path()
+        settings.state_dir = (root / settings.state_dir).absolute()
+    for host in settings.hosts.values():
+        host.uri = host.uri.replace("{state_dir}", str(settings.state_dir))
+    return settings
+
+
+@cache
+def current() -> Settings:
+    """The settings of this process, read once."""
+    return load()
