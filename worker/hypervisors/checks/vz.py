@@ -1,0 +1,89 @@
+"""The checks of the vz drivers, phase by phase: the patch of 2015 (``vz-seed``) and libvirt 9.0.0.
+
+Sources: the 2015 patch's ``vzCheckFlags``; ``src/vz/vz_driver.c``.
+"""
+
+from __future__ import annotations
+
+from worker.errors import Rejected
+from worker.hypervisors.base import Phase
+from worker.hypervisors.checks.cookies import check_vz_cookie
+from worker.hypervisors.checks.refusals import check_mask, internal, invalid_arg, unsupported_operation
+from worker.hypervisors.checks.request import CheckRequest, State
+from worker.hypervisors.checks.uris import check_vz_uri
+from worker.hypervisors.flags import PROFILES, MigrateFlag
+from worker.hypervisors.params import validate_params
+
+_REQUIRED = (MigrateFlag.LIVE, MigrateFlag.COMPRESSED, MigrateFlag.PERSIST_DEST)
+UUID = "11111111-2222-4333-8444-555555555555"
+"""Stands for the domain's uuid where a request has none."""
+
+
+def check_seed_flags(flags: int) -> None:
+    """``vzCheckFlags``: the required flags one by one, then the mask."""
+    for flag in _REQUIRED:
+        if not flags & flag:
+            raise invalid_arg(f"flags {flag.macro} must be set for vz migration")
+    check_mask(flags, PROFILES["vz"].accepted, "vzCheckFlags")
+
+
+def check_phase(request: CheckRequest, phase: Phase) -> None:
+    """What the driver checks in one phase, in order; raises ``Rejected``."""
+    seed = request.hypervisor == "vz-seed"
+    if not seed:
+        check_mask(request.flags, PROFILES["vz-libvirt"].accepted, _function(phase))
+    elif phase is Phase.BEGIN:
+        check_seed_flags(request.flags)
+    validate_params("vz", phase, request.params)
+    match phase:
+        case Phase.BEGIN:
+            _begin(request)
+        case Phase.PREPARE:
+            _prepare(request)
+        case Phase.PERFORM:
+            _perform(request)
+        case Phase.FINISH | Phase.CONFIRM:
+            pass
+
+
+def _function(phase: Phase) -> str:
+    return f"vzDomainMigrate{phase.capitalize()}3Params"
+
+
+def _lookup(request: CheckRequest) -> None:
+    if request.state is State.ABSENT:
+        raise Rejected(f"no domain with matching uuid '{UUID}' ({request.domain})", code="VIR_ERR_NO_DOMAIN")
+
+
+def _begin(request: CheckRequest) -> None:
+    if request.number("bandwidth"):
+        raise unsupported_operation("Bandwidth rate limiting is not supported")
+    _lookup(request)
+    _begin_step(request)
+
+
+def _begin_step(request: CheckRequest) -> None:
+    if request.param("destination_xml") is not None:
+        raise unsupported_operation("Changing destination XML is not supported")
+
+
+def _prepare(request: CheckRequest) -> None:
+    if request.param("migrate_uri") is None and request.dst_hostname.startswith("localhost"):
+        raise internal("hostname on destination resolved to localhost, but migration requires an FQDN")
+
+
+def _perform(request: CheckRequest) -> None:
+    _lookup(request)
+    if request.flags & MigrateFlag.PEER2PEER:
+        _begin_step(request)
+        _prepare(request)
+        if (uri := request.text("migrate_uri")) is not None:
+            check_vz_uri(uri)
+        return
+    uri = request.text("migrate_uri")
+    if uri is None and request.hypervisor == "vz-seed":
+        return  # the patch's own caller always passes prepare's URI
+    if uri is None:
+        raise internal("migrate uri is not set")
+    check_vz_cookie(request.cookie)
+    check_vz_uri(uri)

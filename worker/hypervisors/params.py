@@ -1,0 +1,174 @@
+"""libvirt's typed migration parameters: names, types, and the check that every driver phase makes first.
+
+Source: ``VIR_MIGRATE_PARAM_*`` in ``libvirt-domain.h``, ``virTypedParamsValidate`` in libvirt 9.0.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from worker.errors import Rejected
+from worker.hypervisors.base import Phase
+
+
+class ParamType(StrEnum):
+    """``virTypedParameterType``, by the names that libvirt's messages use."""
+
+    INT = "int"
+    UINT = "uint"
+    LLONG = "llong"
+    ULLONG = "ullong"
+    DOUBLE = "double"
+    BOOLEAN = "boolean"
+    STRING = "string"
+
+
+RANGES: Mapping[ParamType, tuple[int, int]] = {
+    ParamType.INT: (-(2**31), 2**31 - 1),
+    ParamType.UINT: (0, 2**32 - 1),
+    ParamType.LLONG: (-(2**63), 2**63 - 1),
+    ParamType.ULLONG: (0, 2**64 - 1),
+}
+
+Scalar = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class TypedParam:
+    """One entry of a ``virTypedParameter`` array."""
+
+    name: str
+    type: ParamType
+    value: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class ParamSpec:
+    """What libvirt says of one migration parameter."""
+
+    name: str
+    type: ParamType
+    meaning: str
+    option: str
+    """virsh's option."""
+    repeatable: bool = False
+    vz: bool = False
+    """Whether the vz driver takes it; qemu takes all of them."""
+
+
+_STRING, _INT, _ULLONG = ParamType.STRING, ParamType.INT, ParamType.ULLONG
+
+PARAMS: Mapping[str, ParamSpec] = {
+    spec.name: spec
+    for spec in (
+        ParamSpec("migrate_uri", _STRING, "where the hypervisor sends the data", "--migrateuri", vz=True),
+        ParamSpec("destination_name", _STRING, "name on the destination", "--dname", vz=True),
+        ParamSpec("destination_xml", _STRING, "configuration for the destination", "--xml", vz=True),
+        ParamSpec("persistent_xml", _STRING, "inactive definition for the destination", "--persistent-xml"),
+        ParamSpec("bandwidth", _ULLONG, "limit in MiB/s; 0 is the default", "--bandwidth", vz=True),
+        ParamSpec("bandwidth.postcopy", _ULLONG, "limit after the switch, MiB/s", "--postcopy-bandwidth"),
+        ParamSpec("graphics_uri", _STRING, "where graphical clients reconnect", "--graphicsuri"),
+        ParamSpec("listen_address", _STRING, "address the destination binds to", "--listen-address"),
+        ParamSpec("migrate_disks", _STRING, "disk targets to copy", "--migrate-disks", repeatable=True),
+        ParamSpec("disks_port", _INT, "port of the destination's disk server, 0 is any", "--disks-port"),
+        ParamSpec("disks_uri", _STRING, "tcp:// or unix:// URI for disk data", "--disks-uri"),
+        ParamSpec("compression", _STRING, "method: xbzrle or mt", "--comp-methods", repeatable=True),
+        ParamSpec("compression.mt.level", _INT, "0 to 9", "--comp-mt-level"),
+        ParamSpec("compression.mt.threads", _INT, "compressing threads", "--comp-mt-threads"),
+        ParamSpec("compression.mt.dthreads", _INT, "decompressing threads", "--comp-mt-dthreads"),
+        ParamSpec("compression.xbzrle.cache", _ULLONG, "page cache in bytes", "--comp-xbzrle-cache"),
+        ParamSpec("auto_converge.initial", _INT, "first throttle, 1-99 percent", "--auto-converge-initial"),
+        ParamSpec("auto_converge.increment", _INT, "throttle step in percent", "--auto-converge-increment"),
+        ParamSpec("parallel.connections", _INT, "1 to 255", "--parallel-connections"),
+        ParamSpec("tls.destination", _STRING, "host name in the certificate", "--tls-destination"),
+    )
+}
+
+
+def param_specs(driver: str) -> Mapping[str, ParamSpec]:
+    """The parameters that a driver takes, the same in every phase (``VZ_``/``QEMU_MIGRATION_PARAMETERS``)."""
+    return {n: s for n, s in PARAMS.items() if s.vz} if driver.startswith("vz") else PARAMS
+
+
+def typed_params(params: Mapping[str, object]) -> list[TypedParam]:
+    """Typed entries from a JSON mapping; a list value means repeated entries.
+
+    A value takes the type that libvirt gives its name where it fits, and else the type it has by
+    itself, so that ``validate_params`` can name the mismatch. Raises ``Rejected`` (``bad-request``)
+    for values that no typed parameter can hold.
+    """
+    return [
+        typed_param(name, None, item)
+        for name, value in params.items()
+        for item in (value if isinstance(value, list) else [value])
+    ]
+
+
+def typed_param(name: str, kind: ParamType | None, value: object) -> TypedParam:
+    """One checked entry; ``kind`` ``None`` chooses the type as libvirt's Python binding does.
+
+    Raises ``Rejected`` (``bad-request``) when the value does not fit the type.
+    """
+    if not isinstance(value, str | int | float):
+        raise Rejected(f"parameter '{name}': {value!r} is no string or number", code="bad-request")
+    if kind is None:
+        kind = _natural_type(name, value)
+    if not _fits(kind, value):
+        raise Rejected(f"parameter '{name}': {value!r} is no value of type {kind}", code="bad-request")
+    return TypedParam(name, kind, value)
+
+
+def _natural_type(name: str, value: Scalar) -> ParamType:
+    if isinstance(value, str):
+        return ParamType.STRING
+    if isinstance(value, bool):
+        return ParamType.BOOLEAN
+    if isinstance(value, float):
+        return ParamType.DOUBLE
+    spec = PARAMS.get(name)
+    if spec is not None and spec.type is not ParamType.STRING:
+        return spec.type
+    return ParamType.LLONG if value <= RANGES[ParamType.LLONG][1] else ParamType.ULLONG
+
+
+def _fits(kind: ParamType, value: Scalar) -> bool:
+    match kind:
+        case ParamType.STRING:
+            # C strings: a NUL byte would cut the value short
+            return isinstance(value, str) and "\0" not in value
+        case ParamType.BOOLEAN:
+            return isinstance(value, bool) or value in (0, 1)
+        case ParamType.DOUBLE:
+            return isinstance(value, int | float) and not isinstance(value, bool)
+    low, high = RANGES[kind]
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def validate_params(driver: str, phase: Phase | None, entries: Iterable[TypedParam]) -> None:
+    """libvirt's ``virTypedParamsValidate`` with the driver's list, which is the same in every phase.
+
+    Entries are looked at in the order of their names; a duplicate is found before a wrong type.
+    Raises ``Rejected`` with libvirt's symbol and message. ``phase`` is not looked at by any driver of
+    libvirt 9.0.0.
+    """
+    specs = param_specs(driver)
+    last = None
+    for entry in sorted(entries, key=lambda entry: entry.name.encode()):
+        spec = specs.get(entry.name)
+        if spec is None:
+            raise Rejected(f"parameter '{entry.name}' not supported", code="VIR_ERR_ARGUMENT_UNSUPPORTED")
+        if last == entry.name and not spec.repeatable:
+            raise Rejected(f"parameter '{entry.name}' occurs multiple times", code="VIR_ERR_INVALID_ARG")
+        if entry.type is not spec.type:
+            raise Rejected(
+                f"invalid type '{entry.type}' for parameter '{entry.name}', expected '{spec.type}'",
+                code="VIR_ERR_INVALID_ARG",
+            )
+        last = entry.name
+
+
+def value_of(entries: Sequence[TypedParam], name: str) -> Scalar | None:
+    """The value of the first entry of that name, or ``None`` (``virTypedParamsGet``)."""
+    return next((entry.value for entry in entries if entry.name == name), None)
