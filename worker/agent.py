@@ -1,0 +1,217 @@
+"""The agent: the one worker process that owns a host.
+
+It takes the host's lease, opens the connection that lives as long as the migrations do, publishes which
+domains the host has, and consumes the host's queue. A second agent for the same host refuses to start.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from wsgiref.simple_server import WSGIServer
+
+import redis
+import structlog
+
+from worker import metrics
+from worker.errors import RelayError, Unavailable
+from worker.hypervisors import driver_for
+from worker.hypervisors.base import Hypervisor
+from worker.inventory import Host
+from worker.journal import Journal, connect
+from worker.runtime import Runtime, runtime
+from worker.seal import Seal, load_key
+
+logger = structlog.get_logger(__name__)
+
+
+class Agent:
+    """The owner of one host."""
+
+    def __init__(self, host: Host, parts: Runtime, hypervisor: Hypervisor, seal: Seal) -> None:
+        self.host = host
+        self.settings = parts.settings
+        self.journal = parts.journal
+        self.hypervisor = hypervisor
+        self.seal = seal
+        self.incarnation = secrets.token_hex(8)
+        self.draining = False
+        self.metrics_port = 0
+        self._metrics: WSGIServer | None = None
+        self._renewed = 0.0
+        self._ended = threading.Event()
+        self._look = threading.Event()
+        # A lease that shares a client with the phases would wait behind them.
+        self._lease_journal = Journal(connect(parts.settings.redis_url), parts.settings.key_prefix)
+
+    # -- lease ------------------------------------------------------------------------------------
+
+    def _card(self) -> dict[str, object]:
+        return {
+            "host": self.host.name,
+            "incarnation": self.incarnation,
+            "pid": os.getpid(),
+            "node": socket.gethostname(),
+            "process": _birth(os.getpid()),
+            "profile": self.host.profile,
+            "draining": self.draining,
+            "metrics_port": self.metrics_port,
+        }
+
+    @property
+    def may_claim(self) -> bool:
+        """Whether the lease is certainly still ours: a phase may be started."""
+        return time.monotonic() - self._renewed < self.settings.lease_seconds
+
+    def take_lease(self) -> None:
+        """Become the host's owner; waits for a lease that nobody renews any more.
+
+        Raises ``Unavailable`` (``host-owned``) that says who the owner is.
+        """
+        deadline = time.monotonic() + self.settings.lease_seconds * 1.2
+        while holder := self._renew():
+            alive = _is_alive(holder)
+            if alive is False:
+                logger.warning("taking over from a dead agent", host=self.host.name, pid=holder.get("pid"))
+                self._lease_journal.unlease(self.host.name, str(holder["incarnation"]))
+            elif alive or time.monotonic() >= deadline:
+                raise Unavailable(
+                    f"host {self.host.name} is owned by the agent with pid {holder.get('pid')} on "
+                    f"{holder.get('node')}; stop that one first",
+                    code="host-owned",
+                )
+            else:
+                self._ended.wait(0.2)
+
+    def _renew(self) -> dict[str, object] | None:
+        before = time.monotonic()
+        holder = self._lease_journal.lease(self.host.name, self._card(), self.settings.lease_seconds)
+        if holder is None:
+            self._renewed = before
+        return holder
+
+    def _keep_lease(self) -> None:
+        while not self._ended.wait(self.settings.lease_seconds / 5):
+            try:
+                holder = self._renew()
+            except redis.RedisError as lost:
+                logger.warning("lease not renewed", host=self.host.name, error=type(lost).__name__)
+                continue
+            if holder:
+                logger.error("lease lost", host=self.host.name, to=holder.get("node"), pid=holder.get("pid"))
+
+    # -- what the host has ----------------------------------------------------------------------
+
+    def publish(self) -> None:
+        """Look at the host's domains and tell the schedulers."""
+        version = self.journal.inventory_version(self.host.name)
+        self.journal.publish(self.host.name, version, self.hypervisor.domains())
+
+    def _keep_published(self) -> None:
+        while not self._ended.is_set():
+            self._look.wait(self.settings.inventory_seconds)
+            self._look.clear()
+            if self._ended.is_set():
+                return
+            try:
+                self.publish()
+                leaving, entering = self.journal.load_of(self.host.name)
+                metrics.running.labels(self.host.name, "out").set(leaving)
+                metrics.running.labels(self.host.name, "in").set(entering)
+            except (RelayError, redis.RedisError) as lost:
+                logger.warning("domains not published", host=self.host.name, error=str(lost))
+
+    # -- life -------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take the lease, open the hypervisor, publish; then phases may come."""
+        self.journal.load()
+        self.take_lease()
+        try:
+            port = self.host.settings.metrics_port
+            self._metrics, self.metrics_port = metrics.serve(self.settings.metrics_address, port)
+            self.hypervisor.open()
+            self.publish()
+        except BaseException:
+            self.stop()
+            raise
+        for target in (self._keep_lease, self._keep_published):
+            threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True).start()
+
+    def drain(self) -> None:
+        """Take no new migrations; return when none touches the host, or when the grace is over."""
+        self.draining = True
+        self._renew()
+        deadline = time.monotonic() + self.settings.drain_seconds
+        while any(self.journal.load_of(self.host.name)) and time.monotonic() < deadline:
+            self._ended.wait(0.2)
+
+    def stop(self) -> None:
+        """Close the hypervisor and give the lease back."""
+        self._ended.set()
+        self._look.set()
+        self.hypervisor.close()
+        if self._metrics:
+            self._metrics.shutdown()
+        try:
+            self.journal.unlease(self.host.name, self.incarnation)
+        except redis.RedisError:
+            logger.warning("lease left to lapse", host=self.host.name)
+
+
+def _birth(pid: int) -> str:
+    """Names one process of one boot: boot, pid namespace, start time. Empty where there is no such process."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # The command name, in parentheses, may hold blanks; the start time is field 22.
+        started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+    return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}/{started}"
+
+
+def _is_alive(holder: Mapping[str, object]) -> bool | None:
+    """Whether the process that holds a lease lives; ``None`` where that cannot be seen from here."""
+    place = str(holder.get("process", "")).rpartition("/")[0]
+    if not place or place != _birth(os.getpid()).rpartition("/")[0]:
+        return None
+    return _birth(int(str(holder["pid"]))) == holder["process"]
+
+
+_current: Agent | None = None
+
+
+def current() -> Agent:
+    """The agent of this process. Raises ``Unavailable`` in any other kind of process."""
+    if _current is None:
+        raise Unavailable("phase tasks run in 'vmrelay agent HOST' only", code="no-agent")
+    return _current
+
+
+def run_agent(name: str) -> int:
+    """Be the agent of the host ``name`` until told to stop; returns the exit code.
+
+    Raises ``Rejected`` for an unknown host, ``Unavailable`` where it is owned, ``SettingsError``.
+    """
+    global _current  # noqa: PLW0603 - Celery calls the tasks, so they find their agent here
+    parts = runtime()
+    host = parts.inventory.host(name)
+    agent = Agent(host, parts, driver_for(parts.inventory.config(name)), load_key(parts.settings.key_file))
+    agent.start()
+    try:
+        _current = agent
+        from worker import process
+
+        def ready() -> None:
+            logger.info("agent ready", host=name, profile=host.profile, metrics_port=agent.metrics_port)
+
+        # Finish and confirm must find a thread while every slot is in perform.
+        threads = host.settings.max_outgoing + host.settings.max_incoming + 4
+        return process.run(f"agent-{name}", host.queue, threads, ready=ready, drain=agent.drain)
+    finally:
+        agent.stop()

@@ -1,0 +1,143 @@
+"""What travels: the request that a web application enqueues, and the baton between phases.
+
+Both are JSON documents. A request is refused when it holds an unknown field; a baton written by a newer
+or older version is understood as far as it goes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from worker.errors import HypervisorError, Rejected, RelayError, Retry
+from worker.hypervisors.base import DomainState, Move, ParamValue
+
+MIGRATE = "vmrelay.v1.migrate"
+CANCEL = "vmrelay.v1.cancel"
+PHASE = "vmrelay.v1.phase."
+"""Task names: ``PHASE + "begin"`` and so on."""
+SCHEDULER_QUEUE = "scheduler"
+PROGRESS = "PROGRESS"
+"""The custom Celery state of a migration under way."""
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f/]+$")]
+Text = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")]
+Value = Annotated[str, StringConstraints(max_length=262_144, pattern=r"^[^\x00]*$")]
+
+
+def canonical(document: dict[str, Any]) -> str:
+    """The one way in which a document is written, so that two copies can be compared as text."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+class MigrateRequest(BaseModel):
+    """The arguments of ``vmrelay.v1.migrate``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    domain: Name
+    """Name or uuid."""
+    destination: Name
+    """A host of the inventory."""
+    source: Name | None = None
+    """The host on which the domain must be now; looked up where not given."""
+    flags: int | Value | list[Name] | None = None
+    """A raw flag set, checked strictly: a mask, ``"LIVE,PAUSED"`` or a list of names. Excludes ``options``."""
+    options: dict[Name, bool | None] = Field(default_factory=dict, max_length=64)
+    """Tri-state options by lower-case flag name; what is not given takes the driver's default."""
+    params: dict[Name, Value | int | bool | list[Value]] = Field(default_factory=dict, max_length=64)
+    """libvirt's typed migration parameters by wire name."""
+    deadline_seconds: float | None = Field(default=None, gt=0, le=30 * 86400)
+    attempts: int | None = Field(default=None, ge=1, le=20)
+    requested_by: Text = ""
+    reason: Text = ""
+
+    @field_validator("deadline_seconds", mode="before")
+    @classmethod
+    def _whole_seconds(cls, value: object) -> object:
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @classmethod
+    def parse(cls, document: dict[str, Any]) -> Self:
+        """Check a request. Raises ``Rejected`` (``malformed``) that names every wrong field."""
+        try:
+            request = cls.model_validate(document)
+        except ValidationError as wrong:
+            fields = {".".join(map(str, error["loc"][:2]))[:80]: error["msg"] for error in wrong.errors()[:10]}
+            listing = "; ".join(f"{field}: {message}" for field, message in fields.items())
+            raise Rejected(f"the request is malformed: {listing}", code="malformed") from None
+        if request.flags is not None and request.options:
+            raise Rejected("the request names both flags and options; name one", code="malformed")
+        return request
+
+
+class ErrorInfo(BaseModel):
+    """The first error of an attempt, as it travels to the last phase."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    message: str
+    phase: str
+    cancelled: bool = False
+    retry: Retry = Retry.PERMANENT
+    after: Retry = Retry.PERMANENT
+
+    @classmethod
+    def of(cls, error: RelayError, phase: str, *, cancelled: bool = False) -> ErrorInfo:
+        """What is kept of an exception."""
+        if isinstance(error, HypervisorError):
+            return cls(code=error.code, message=error.message, phase=phase, retry=error.retry, after=error.after)
+        return cls(code=error.code, message=error.message, phase=phase, cancelled=cancelled)
+
+
+class Baton(BaseModel):
+    """What one phase task hands to the next. Cookies and definitions in it are sealed (``seal.py``)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    migration: str
+    attempt: int
+    epoch: int
+    domain: str
+    uuid: str
+    source: str
+    destination: str
+    flags: int
+    params: dict[str, ParamValue] = Field(default_factory=dict)
+    deadline_seconds: float | None = None
+    last_attempt: bool = False
+
+    xml: str = ""
+    cookie: str = ""
+    uri: str = ""
+    paused: bool = False
+    """The guest was paused by its user when the attempt began."""
+    performed: bool = False
+    """Perform was started: only a look at both sides says where the domain is."""
+    error: ErrorInfo | None = None
+    source_state: DomainState | None = None
+    destination_state: DomainState | None = None
+    """What finish saw on the destination in this attempt."""
+    downtime_seconds: float | None = None
+    transferred_bytes: int | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the later phases are to undo: an error happened."""
+        return self.error is not None
+
+    @property
+    def move(self) -> Move:
+        """The value that the drivers take."""
+        return Move(self.domain, self.uuid, self.flags, self.params, self.deadline_seconds)
+
+    def context(self, kind: str) -> str:
+        """What a sealed cookie or definition of this attempt is bound to."""
+        return f"{self.migration}/{self.attempt}/{kind}"
+
+    def document(self) -> dict[str, Any]:
+        """As JSON types."""
+        return self.model_dump(mode="json", exclude_defaults=True)

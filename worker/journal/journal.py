@@ -1,0 +1,297 @@
+"""The journal's operations, one method for each script or look-up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, cast
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from worker.errors import RelayError, Unavailable
+from worker.hypervisors.base import Domain
+from worker.journal.record import Record, from_hash
+
+INDEXES = ("pending", "due", "active", "doubt", "ended")
+Fields = Mapping[str, str | int | float | None]
+
+
+class LostClaim(RelayError):
+    """Somebody else has taken over this phase; what was to be written was not."""
+
+    code = "lost-claim"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to a claim: whether the phase is ours, and what to know about it."""
+
+    verdict: str
+    """``OK``, ``SAME``, ``CONFLICT``, ``STALE`` or ``FORGED``."""
+    cancel: bool = False
+    queued_seconds: float = 0.0
+
+    @property
+    def won(self) -> bool:
+        """Whether the hypervisor may be called."""
+        return self.verdict == "OK"
+
+
+def connect(url: str) -> redis.Redis:
+    """A client for the journal: short time-outs, few and quick retries, text answers."""
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        protocol=2,
+        socket_timeout=5,
+        socket_connect_timeout=5,
+        socket_keepalive=True,
+        health_check_interval=15,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
+    )
+
+
+def _flat(fields: Fields) -> str:
+    return json.dumps({name: str(value) for name, value in fields.items() if value is not None and value != ""})
+
+
+class Journal:
+    """Everything vmrelay remembers, behind one Redis client."""
+
+    def __init__(self, client: redis.Redis, prefix: str = "vmrelay:") -> None:
+        # redis-py annotates every answer as a union over protocols, encodings and async.
+        self.client: Any = client
+        self.prefix = prefix
+        folder = files("worker.journal").joinpath("scripts")
+        common = folder.joinpath("common.lua").read_text(encoding="utf-8")
+        self._scripts = {
+            item.name.removesuffix(".lua"): client.register_script(common + item.read_text(encoding="utf-8"))
+            for item in folder.iterdir()
+            if item.name.endswith(".lua") and item.name != "common.lua"
+        }
+
+    def _run(self, name: str, *args: str | int | float, on: redis.client.Pipeline | None = None) -> list[Any]:
+        return cast(list[Any], self._scripts[name](keys=[self.prefix], args=list(args), client=on))
+
+    def _key(self, *parts: str) -> str:
+        return self.prefix + ":".join(parts)
+
+    def load(self) -> None:
+        """Store the scripts in Redis, so that pipelines may name them. Raises ``Unavailable``."""
+        try:
+            for script in self._scripts.values():
+                self.client.script_load(script.script)
+        except redis.RedisError as lost:
+            raise Unavailable(f"Redis does not answer ({lost}); start it or set VMRELAY_REDIS_URL") from None
+
+    # -- the life of a migration ----------------------------------------------------------------
+
+    def submit(
+        self, ident: str, fields: Fields, told: Mapping[str, Any], baton: str, limits: tuple[int, int]
+    ) -> tuple[list[Any], list[Any]]:
+        """Create a record and admit its first attempt if there is room; one round trip.
+
+        Returns the answers of ``create.lua`` and ``admit.lua``.
+        """
+        pipe = self.client.pipeline(transaction=False)
+        self._run("create", ident, _flat(fields), json.dumps(told), on=pipe)
+        self._run("admit", ident, 1, baton, *limits, "1", on=pipe)
+        created, admitted = pipe.execute()
+        return created, admitted
+
+    def admit(self, ident: str, attempt: int, baton: str, limits: tuple[int, int]) -> list[Any]:
+        """Take both slots and queue begin of the given attempt (``admit.lua``)."""
+        return self._run("admit", ident, attempt, baton, *limits, "")
+
+    def refuse(self, ident: str, fields: Fields, keep_seconds: int, told: Mapping[str, Any]) -> bool:
+        """Record a rejected request; false where it is recorded already (``refuse.lua``)."""
+        return bool(self._run("refuse", ident, _flat(fields), keep_seconds, json.dumps(told))[0] == "OK")
+
+    def claim(self, ident: str, attempt: int, epoch: int, phase: str, baton: str, token: str, host: str) -> Claim:
+        """Take a phase before calling the hypervisor (``claim.lua``)."""
+        answer = self._run("claim", ident, attempt, epoch, phase, baton, token, host)
+        if answer[0] != "OK":
+            return Claim(answer[0])
+        return Claim("OK", answer[1] == "1", int(answer[2]) / 1000)
+
+    def advance(
+        self, ident: str, token: str, following: str, baton: str, run: Mapping[str, Any], fields: Fields, patience: int
+    ) -> None:
+        """Store a phase's result and queue the next (``advance.lua``). Raises ``LostClaim``."""
+        self._owned("advance", ident, token, following, baton, json.dumps(run), _flat(fields), patience)
+
+    def conclude(
+        self,
+        ident: str,
+        token: str,
+        run: Mapping[str, Any],
+        fields: Fields,
+        keep_seconds: int,
+        moved: Domain | None,
+    ) -> bool:
+        """End a migration (``conclude.lua``). True exactly once in its life. Raises ``LostClaim``."""
+        here = json.dumps(_domain(moved)) if moved else ""
+        ended = {"outcome": fields["outcome"], "reason": fields.get("reason") or None}
+        last = self._owned(
+            "conclude",
+            ident,
+            token,
+            json.dumps(run),
+            _flat(fields),
+            keep_seconds,
+            json.dumps(ended),
+            "1" if moved else "",
+            here,
+        )
+        return last == "OK"
+
+    def backoff(
+        self, ident: str, token: str, run: Mapping[str, Any], fields: Fields, pause: float, told: Mapping[str, Any]
+    ) -> None:
+        """Another attempt after ``pause`` seconds (``backoff.lua``). Raises ``LostClaim``."""
+        self._owned("backoff", ident, token, json.dumps(run), _flat(fields), int(pause * 1000), json.dumps(told))
+
+    def doubt(self, ident: str, token: str, run: Mapping[str, Any], fields: Fields, told: Mapping[str, Any]) -> None:
+        """Hand the migration to an operator (``doubt.lua``). Raises ``LostClaim``."""
+        self._owned("doubt", ident, token, json.dumps(run), _flat(fields), json.dumps(told))
+
+    def _owned(self, name: str, *args: str | int) -> str:
+        answer = str(self._run(name, *args)[0])
+        if answer == "STALE":
+            raise LostClaim(f"migration {args[0]}: this phase was taken over by somebody else")
+        return answer
+
+    def cancel(self, ident: str, by: str, keep_seconds: int) -> tuple[str, str]:
+        """Ask for a migration to stop (``cancel.lua``)."""
+        end: Fields = {"outcome": "cancelled", "reason": "cancelled", "error": "cancelled before it started"}
+        answer = self._run("cancel", ident, _flat(end), keep_seconds, json.dumps({"by": by, "outcome": "cancelled"}))
+        return str(answer[0]), str(answer[1]) if len(answer) > 1 else ""
+
+    def progress(self, ident: str, token: str, progress: Mapping[str, Any] | None, note: bool) -> bool:
+        """Sign of life of a running phase; whether it is to stop. Raises ``LostClaim``."""
+        told = json.dumps(progress) if progress else ""
+        answer = self._run("progress", ident, token, told, "1" if note and told else "")
+        if answer[0] == "STALE":
+            raise LostClaim(f"migration {ident}: this phase was taken over by somebody else")
+        return bool(answer[1] == "1")
+
+    def retried(self, ident: str, token: str, told: Mapping[str, Any]) -> None:
+        """Note that a phase is about to retry (``retried.lua``)."""
+        self._run("retried", ident, token, json.dumps(told))
+
+    # -- what waits -----------------------------------------------------------------------------
+
+    def ready(self, limits: Mapping[str, tuple[int, int]], most: int = 500) -> list[str]:
+        """Waiting migrations that could start now, given room on the hosts named (``ready.lua``)."""
+        told = {host: {"out": outgoing, "in": incoming} for host, (outgoing, incoming) in limits.items()}
+        return [str(ident) for ident in self._run("ready", "", json.dumps(told), most)]
+
+    def overdue(self, most: int = 100) -> Iterator[tuple[str, str, str]]:
+        """Phase messages that nobody claimed in time: id, baton, phase (``overdue.lua``)."""
+        flat = self._run("overdue", "", most)
+        yield from zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+
+    # -- hosts and their domains ----------------------------------------------------------------
+
+    def lease(self, host: str, agent: Mapping[str, Any], seconds: float) -> dict[str, Any] | None:
+        """Take or renew a host's lease; the holder where it is somebody else's (``lease.lua``)."""
+        answer = self._run("lease", host, json.dumps(agent), str(agent["incarnation"]), int(seconds * 1000))
+        return None if answer[0] == "OK" else cast(dict[str, Any], json.loads(answer[1]))
+
+    def unlease(self, host: str, incarnation: str) -> None:
+        """Give a lease back (``unlease.lua``)."""
+        self._run("unlease", host, incarnation)
+
+    def agents(self, hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The live agents by host."""
+        names = list(hosts)
+        leases = self.client.mget([self._key("lease", name) for name in names]) if names else []
+        return {name: json.loads(lease) for name, lease in zip(names, leases, strict=True) if lease}
+
+    def inventory_version(self, host: str) -> str:
+        """To be read before a look at a host's domains and given to ``publish``."""
+        return str(self.client.get(self._key("domains", host, "v")) or "0")
+
+    def publish(self, host: str, version: str, domains: Iterable[Domain]) -> bool:
+        """Replace what is known of a host's domains; false where it changed meanwhile (``inventory.lua``)."""
+        fields: dict[str, str] = {}
+        for domain in domains:
+            fields[domain.name] = json.dumps(_domain(domain))
+            fields[f"uuid:{domain.uuid}"] = domain.name
+        return bool(self._run("inventory", host, version, json.dumps(fields))[0] == "OK")
+
+    def find_domain(self, name: str, hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """On which hosts a domain (name or uuid) is, as last published. Touches no host."""
+        names = list(hosts)
+        pipe = self.client.pipeline(transaction=False)
+        for host in names:
+            pipe.hmget(self._key("domains", host), name, f"uuid:{name.lower()}")
+        found: dict[str, dict[str, Any]] = {}
+        for host, (by_name, by_uuid) in zip(names, pipe.execute(), strict=True):
+            text = by_name or (by_uuid and self.client.hget(self._key("domains", host), by_uuid))
+            if text:
+                found[host] = json.loads(text)
+        return found
+
+    def domains(self, host: str) -> list[dict[str, Any]]:
+        """A host's domains as last published, by name."""
+        raw = self.client.hgetall(self._key("domains", host))
+        return [json.loads(text) for name, text in sorted(raw.items()) if not name.startswith("uuid:")]
+
+    def load_of(self, host: str) -> tuple[int, int]:
+        """How many migrations leave and enter a host now."""
+        pipe = self.client.pipeline(transaction=False)
+        pipe.scard(self._key("slots", host, "out"))
+        pipe.scard(self._key("slots", host, "in"))
+        leaving, entering = pipe.execute()
+        return int(leaving), int(entering)
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def record(self, ident: str) -> Record | None:
+        """One migration, or ``None``."""
+        raw = self.client.hgetall(self._key("m", ident))
+        return from_hash(ident, raw) if raw else None
+
+    def records(self, *indexes: str, most: int = 1000) -> list[Record]:
+        """Migrations in the named indexes (all of them where none is), newest first."""
+        found: list[tuple[str, float]] = []
+        for index in indexes or INDEXES:
+            found += self.client.zrange(self._key(index), 0, most - 1, desc=True, withscores=True)
+        pipe = self.client.pipeline(transaction=False)
+        for ident, _ in found:
+            pipe.hgetall(self._key("m", ident))
+        records = [from_hash(ident, raw) for (ident, _), raw in zip(found, pipe.execute(), strict=True) if raw]
+        return sorted(records, key=lambda record: record.created, reverse=True)[:most]
+
+    def count(self, index: str) -> int:
+        """How many migrations an index holds."""
+        return int(self.client.zcard(self._key(index)))
+
+    def forget_ended(self, keep_seconds: int) -> None:
+        """Drop expired migrations from the index of ended ones."""
+        seconds, _ = self.client.time()
+        self.client.zremrangebyscore(self._key("ended"), "-inf", (seconds - keep_seconds) * 1000)
+
+    def events(
+        self, ident: str, after: str = "0", block_seconds: float | None = None
+    ) -> list[tuple[str, str, dict[str, Any]]]:
+        """A migration's events after a stream id: (id, type, data). Waits for one where asked to."""
+        block = int(block_seconds * 1000) if block_seconds else None
+        answer = self.client.xread({self._key("m", ident, "events"): after}, block=block)
+        entries = cast(list[tuple[str, dict[str, str]]], answer[0][1] if answer else [])
+        return [(at, entry["type"], json.loads(entry["data"] or "{}")) for at, entry in entries]
+
+
+def _domain(domain: Domain) -> dict[str, Any]:
+    return {
+        "name": domain.name,
+        "uuid": domain.uuid,
+        "state": str(domain.state),
+        "persistent": domain.persistent,
+        "memory_bytes": domain.memory_bytes,
+    }

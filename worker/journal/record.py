@@ -1,0 +1,153 @@
+"""One migration as the journal keeps it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseRun:
+    """One phase of one attempt that has ended."""
+
+    attempt: int
+    name: str
+    host: str
+    seconds: float
+    error: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As shown to users."""
+        shown: dict[str, Any] = {"name": self.name, "host": self.host, "seconds": self.seconds, "attempt": self.attempt}
+        return shown | ({"error": self.error} if self.error else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the journal says of a migration. Times are milliseconds of Redis's clock."""
+
+    id: str
+    state: str
+    """``pending``, ``active``, ``backoff``, ``in-doubt`` or ``ended``."""
+    domain: str = ""
+    uuid: str = ""
+    source: str = ""
+    destination: str = ""
+    destination_name: str = ""
+    driver: str = ""
+    flags: int = 0
+    flags_label: str = ""
+    params: dict[str, Any] = field(default_factory=dict)
+    deadline_seconds: float | None = None
+    attempts_allowed: int = 1
+    requested_by: str = ""
+    request_reason: str = ""
+
+    attempt: int = 0
+    epoch: int = 0
+    phase: str = ""
+    step: str = ""
+    owner: str = ""
+    retries: int = 0
+    cancel: bool = False
+    progress: dict[str, Any] = field(default_factory=dict)
+
+    outcome: str = ""
+    reason: str = ""
+    """The stable code of the error that decided the outcome."""
+    error: str = ""
+    downtime_seconds: float | None = None
+    transferred_bytes: int | None = None
+    phases: tuple[PhaseRun, ...] = ()
+    created: int = 0
+    started: int = 0
+    ended: int = 0
+
+    @property
+    def seconds(self) -> float | None:
+        """From the first phase's admission to the end."""
+        return (self.ended - self.started) / 1000 if self.ended and self.started else None
+
+    def document(self) -> dict[str, Any]:
+        """The migration as users see it: the result of the task, and ``-o json``."""
+        return {
+            "id": self.id,
+            "state": self.state,
+            "outcome": self.outcome or None,
+            "domain": self.domain,
+            "uuid": self.uuid,
+            "source": self.source,
+            "destination": self.destination,
+            "destination_name": self.destination_name or self.domain,
+            "driver": self.driver,
+            "flags": self.flags_label.split(",") if self.flags_label else [],
+            "attempts": self.attempt,
+            "retries": self.retries,
+            "phases": [run.document() for run in self.phases],
+            "phase": self.phase or None,
+            "progress": self.progress or None,
+            "seconds": self.seconds,
+            "downtime_seconds": self.downtime_seconds,
+            "transferred_bytes": self.transferred_bytes,
+            "error": {"code": self.reason, "message": self.error} if self.error else None,
+            "requested_by": self.requested_by,
+            "reason": self.request_reason,
+            "created": self.created / 1000 if self.created else None,
+            "ended": self.ended / 1000 if self.ended else None,
+        }
+
+
+ORDER = ("begin", "prepare", "perform", "finish", "confirm")
+
+
+def _phases(raw: dict[str, str]) -> tuple[PhaseRun, ...]:
+    runs = []
+    for key, value in raw.items():
+        if key.startswith("phase:"):
+            _, attempt, name = key.split(":")
+            told = json.loads(value)
+            runs.append(PhaseRun(int(attempt), name, told["host"], told["seconds"], told.get("error")))
+    return tuple(sorted(runs, key=lambda run: (run.attempt, ORDER.index(run.name))))
+
+
+def from_hash(ident: str, raw: dict[str, str]) -> Record:
+    """The record that ``HGETALL`` returned."""
+
+    def optional(name: str) -> float | None:
+        return float(raw[name]) if raw.get(name) else None
+
+    return Record(
+        id=ident,
+        state=raw.get("state", ""),
+        domain=raw.get("domain", ""),
+        uuid=raw.get("uuid", ""),
+        source=raw.get("source", ""),
+        destination=raw.get("destination", ""),
+        destination_name=raw.get("destination_name", ""),
+        driver=raw.get("driver", ""),
+        flags=int(raw.get("flags") or 0),
+        flags_label=raw.get("flags_label", ""),
+        params=json.loads(raw.get("params") or "{}"),
+        deadline_seconds=optional("deadline_seconds"),
+        attempts_allowed=int(raw.get("attempts_allowed") or 1),
+        requested_by=raw.get("requested_by", ""),
+        request_reason=raw.get("request_reason", ""),
+        attempt=int(raw.get("attempt") or 0),
+        epoch=int(raw.get("epoch") or 0),
+        phase=raw.get("phase", ""),
+        step=raw.get("step", ""),
+        owner=raw.get("owner", ""),
+        retries=int(raw.get("retries") or 0),
+        cancel=raw.get("cancel") == "1",
+        progress=json.loads(raw.get("progress") or "{}"),
+        outcome=raw.get("outcome", ""),
+        reason=raw.get("reason", ""),
+        error=raw.get("error", ""),
+        downtime_seconds=optional("downtime_seconds"),
+        transferred_bytes=int(raw["transferred_bytes"]) if raw.get("transferred_bytes") else None,
+        phases=_phases(raw),
+        created=int(raw.get("created") or 0),
+        started=int(raw.get("started") or 0),
+        ended=int(raw.get("ended") or 0),
+    )

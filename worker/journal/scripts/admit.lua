@@ -1,0 +1,24 @@
+-- Both slots at once, and the first phase queued.
+-- ARGV: id, attempt, baton, outgoing limit, incoming limit, "1" to wait behind older ones
+-- OK | FULL, which side | BEHIND (an older one waits) | STALE, state
+local state, attempt, source, destination, epoch =
+  unpack(redis.call('HMGET', record, 'state', 'attempt', 'source', 'destination', 'epoch'))
+if state ~= 'pending' and state ~= 'backoff' then return {'STALE', state or 'gone'} end
+if tonumber(attempt) + 1 ~= tonumber(ARGV[2]) then return {'STALE', state} end
+if ARGV[6] == '1' then
+  local oldest = redis.call('ZRANGE', prefix .. 'pending', 0, 0)
+  if oldest[1] and oldest[1] ~= id then return {'BEHIND'} end
+end
+if redis.call('SCARD', slots(source, 'out')) >= tonumber(ARGV[4]) then return {'FULL', 'source'} end
+if redis.call('SCARD', slots(destination, 'in')) >= tonumber(ARGV[5]) then return {'FULL', 'destination'} end
+local at = now()
+redis.call('SADD', slots(source, 'out'), id)
+redis.call('SADD', slots(destination, 'in'), id)
+leave('pending', 'due')
+redis.call('ZADD', prefix .. 'active', at, id)
+redis.call('ZADD', prefix .. 'outbox', at + 2000, id)
+redis.call('HSET', record, 'state', 'active', 'attempt', ARGV[2], 'epoch', epoch + 1,
+  'phase', 'begin', 'step', 'queued', 'queued', at, 'baton', ARGV[3])
+redis.call('HSETNX', record, 'started', at)
+event('started', '{"attempt":' .. ARGV[2] .. '}')
+return {'OK'}

@@ -1,0 +1,15 @@
+-- The phase is over: its result is stored and the next one queued, in one step.
+-- ARGV: id, token, next phase, baton, phase result (JSON), fields (JSON object), milliseconds until republished
+-- OK | SAME (done already by this token) | STALE
+local state, phase, step, token, attempt, done = unpack(redis.call('HMGET', record, 'state', 'phase', 'step', 'token', 'attempt', 'done'))
+if done == ARGV[2] then return {'SAME'} end
+if state ~= 'active' or step ~= 'running' or token ~= ARGV[2] then return {'STALE'} end
+local at = now()
+redis.call('HSET', record, 'phase', ARGV[3], 'step', 'queued', 'queued', at, 'baton', ARGV[4], 'done', token,
+  'phase:' .. attempt .. ':' .. phase, ARGV[5])
+redis.call('HDEL', record, 'token')
+store(cjson.decode(ARGV[6]))
+redis.call('ZADD', prefix .. 'outbox', at + tonumber(ARGV[7]), id)
+redis.call('ZADD', prefix .. 'active', at, id)
+event('phase-ended', ARGV[5])
+return {'OK'}

@@ -1,0 +1,17 @@
+-- One agent takes one phase of one attempt, before it calls the hypervisor.
+-- ARGV: id, attempt, epoch, phase, baton, token, host
+-- OK, cancel ("1" or ""), milliseconds it was queued (the same again to its own token) | CONFLICT | STALE | FORGED
+local state, attempt, epoch, phase, step, baton, token, cancel, queued =
+  unpack(redis.call('HMGET', record, 'state', 'attempt', 'epoch', 'phase', 'step', 'baton', 'token', 'cancel', 'queued'))
+if state ~= 'active' or attempt ~= ARGV[2] or epoch ~= ARGV[3] or phase ~= ARGV[4] then return {'STALE'} end
+if step == 'running' then
+  if token == ARGV[6] then return {'OK', cancel or '', 0} end
+  return {'CONFLICT'}
+end
+if baton ~= ARGV[5] then return {'FORGED'} end
+local at = now()
+redis.call('HSET', record, 'step', 'running', 'token', ARGV[6], 'owner', ARGV[7], 'claimed', at)
+redis.call('ZREM', prefix .. 'outbox', id)
+redis.call('ZADD', prefix .. 'active', at, id)
+event('phase', '{"attempt":' .. attempt .. ',"phase":"' .. phase .. '","host":"' .. ARGV[7] .. '"}')
+return {'OK', cancel or '', at - tonumber(queued)}

@@ -1,0 +1,71 @@
+-- Loaded in front of every other script. All time is Redis's own, in milliseconds.
+--
+-- Keys, all below KEYS[1] (the prefix, "vmrelay:"):
+--   m:<id>            hash    the record of one migration (fields: worker/journal/record.py)
+--   m:<id>:events     stream  what happened to it, in order; field "type", field "data" (JSON)
+--   vm:<uuid>         string  the migration that holds this domain: at most one at a time
+--   pending           zset    id -> when it was asked for; waits for slots
+--   due               zset    id -> when its next attempt may start
+--   active            zset    id -> last sign of life
+--   doubt             zset    id -> since when
+--   ended             zset    id -> when
+--   outbox            zset    id -> when its outstanding phase message is to be sent (again)
+--   slots:<host>:out  set     migrations leaving the host now
+--   slots:<host>:in   set     migrations arriving there now
+--   lease:<host>      string  JSON of the agent that owns the host; expires
+--   domains:<host>    hash    name -> JSON {name, uuid, state, ...}, "uuid:<uuid>" -> name
+--   domains:<host>:v  string  counts what changed that hash besides the agent's own look
+--
+-- Every script takes the migration's id as ARGV[1] and answers a list whose first item is a word.
+
+local prefix = KEYS[1]
+local id = ARGV[1]
+local record = prefix .. 'm:' .. id
+
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function event(kind, data)
+  redis.call('XADD', record .. ':events', 'MAXLEN', '~', 2000, '*', 'type', kind, 'data', data)
+end
+
+local function store(fields)
+  local flat = {}
+  for name, value in pairs(fields) do
+    flat[#flat + 1] = name
+    flat[#flat + 1] = value
+  end
+  if #flat > 0 then redis.call('HSET', record, unpack(flat)) end
+end
+
+local function slots(host, direction)
+  return prefix .. 'slots:' .. host .. ':' .. direction
+end
+
+-- The migration touches no host any more: others may use its slots.
+local function release(source, destination)
+  redis.call('SREM', slots(source, 'out'), id)
+  redis.call('SREM', slots(destination, 'in'), id)
+end
+
+local function leave(...)
+  for _, index in ipairs({...}) do redis.call('ZREM', prefix .. index, id) end
+end
+
+-- Ends the record: the one place where a migration becomes terminal.
+local function conclude(fields, keep_seconds, data)
+  local uuid, source, destination = unpack(redis.call('HMGET', record, 'uuid', 'source', 'destination'))
+  local at = now()
+  release(source, destination)
+  leave('pending', 'due', 'active', 'outbox', 'doubt')
+  if redis.call('GET', prefix .. 'vm:' .. uuid) == id then redis.call('DEL', prefix .. 'vm:' .. uuid) end
+  store(fields)
+  redis.call('HSET', record, 'state', 'ended', 'ended', at)
+  redis.call('HDEL', record, 'baton', 'token', 'step')
+  redis.call('ZADD', prefix .. 'ended', at, id)
+  event('ended', data)
+  redis.call('EXPIRE', record, keep_seconds)
+  redis.call('EXPIRE', record .. ':events', keep_seconds)
+end

@@ -1,0 +1,16 @@
+-- Where the domain runs is not known: the record stays, the domain stays held, an operator looks.
+-- ARGV: id, token, phase result (JSON), fields (JSON object), event data
+-- OK | SAME | STALE
+local state, phase, step, token, attempt, done, source, destination =
+  unpack(redis.call('HMGET', record, 'state', 'phase', 'step', 'token', 'attempt', 'done', 'source', 'destination'))
+if state == 'in-doubt' and done == ARGV[2] then return {'SAME'} end
+if state ~= 'active' or step ~= 'running' or token ~= ARGV[2] then return {'STALE'} end
+redis.call('HSET', record, 'phase:' .. attempt .. ':' .. phase, ARGV[3], 'done', token, 'state', 'in-doubt')
+redis.call('HDEL', record, 'token', 'step')
+store(cjson.decode(ARGV[4]))
+release(source, destination)
+leave('active', 'outbox')
+redis.call('ZADD', prefix .. 'doubt', now(), id)
+event('phase-ended', ARGV[3])
+event('in-doubt', ARGV[5])
+return {'OK'}

@@ -1,0 +1,10 @@
+-- An agent publishes what it saw on its host, unless a migration has changed it since it looked.
+-- ARGV: host, version before the look, fields (JSON object)
+-- OK | AGAIN
+local key = prefix .. 'domains:' .. ARGV[1]
+if (redis.call('GET', key .. ':v') or '0') ~= ARGV[2] then return {'AGAIN'} end
+redis.call('DEL', key)
+for name, value in pairs(cjson.decode(ARGV[3])) do
+  redis.call('HSET', key, name, value)
+end
+return {'OK'}

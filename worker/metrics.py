@@ -1,0 +1,113 @@
+"""Every Prometheus metric, defined once.
+
+They are recorded when something ends, by the process that ended it, so that a migration of three seconds
+between two scrapes counts. Labels are bounded: no domain, no migration id, no error text.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from worker.errors import Unavailable
+
+QUICK = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+LONG = (0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
+PAUSE = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10)
+FLAG_SETS = 64
+"""So many different flag sets are told apart by one process; later ones count as ``other``."""
+
+migrations = Counter(
+    "vmrelay_migrations",
+    "Migrations that ended, by flag set (sorted, lower case, joined by commas), outcome and error code.",
+    ["driver", "flags", "outcome", "reason"],
+)
+migration_seconds = Histogram(
+    "vmrelay_migration_duration_seconds",
+    "From a migration's start (its slots taken) to its end, all attempts.",
+    ["driver", "outcome"],
+    buckets=LONG,
+)
+phase_seconds = Histogram(
+    "vmrelay_phase_duration_seconds",
+    "One phase on its host, without the time in the queue.",
+    ["driver", "phase", "outcome"],
+    buckets=(*LONG[:1], 0.25, *LONG[1:]),
+)
+queue_wait_seconds = Histogram(
+    "vmrelay_queue_wait_seconds", "From a phase being queued to its agent taking it.", ["phase"], buckets=QUICK
+)
+handoff_seconds = Histogram(
+    "vmrelay_handoff_seconds",
+    "From the end of perform to the start of finish: the guest may stand still.",
+    buckets=QUICK,
+)
+downtime_seconds = Histogram(
+    "vmrelay_downtime_seconds",
+    "How long the guest stood still, as its hypervisor measured it.",
+    ["driver"],
+    buckets=PAUSE,
+)
+transferred_bytes = Counter(
+    "vmrelay_transferred_bytes", "Bytes moved by migrations that succeeded, as the hypervisor counted them.", ["driver"]
+)
+retries = Counter(
+    "vmrelay_retries", "Calls retried inside a phase, by phase and error class.", ["driver", "phase", "class"]
+)
+attempts = Counter(
+    "vmrelay_attempts", "Attempts that ended, by how: moved, again, gave-up, in-doubt.", ["driver", "result"]
+)
+claims = Counter("vmrelay_claims", "Phase messages by what their claim was answered.", ["phase", "result"])
+republished = Counter("vmrelay_republished_messages", "Phase messages sent again because nobody took them.", ["phase"])
+running = Gauge("vmrelay_running_migrations", "Migrations that touch the host now.", ["host", "direction"])
+waiting = Gauge("vmrelay_waiting_migrations", "Migrations that wait, by what for.", ["state"])
+agent_up = Gauge("vmrelay_agent_up", "Whether the host's agent holds its lease.", ["host"])
+build = Gauge("vmrelay_build_info", "Always 1; the label tells the version.", ["version"])
+
+_flag_sets: set[str] = set()
+
+
+def flag_set(label: str) -> str:
+    """The label value for a flag set: itself, or ``other`` once too many different ones were seen."""
+    if label not in _flag_sets and len(_flag_sets) >= FLAG_SETS:
+        return "other"
+    _flag_sets.add(label)
+    return label
+
+
+def record_end(
+    driver: str,
+    flags: str,
+    outcome: str,
+    reason: str,
+    seconds: float | None = None,
+    downtime: float | None = None,
+    transferred: int | None = None,
+) -> None:
+    """Count the end of a migration; called once in its life."""
+    migrations.labels(driver, flag_set(flags), outcome, reason).inc()
+    if seconds is not None:
+        migration_seconds.labels(driver, outcome).observe(seconds)
+    if outcome == "succeeded":
+        if downtime is not None:
+            downtime_seconds.labels(driver).observe(downtime)
+        if transferred is not None:
+            transferred_bytes.labels(driver).inc(transferred)
+
+
+def serve(address: str, port: int) -> tuple[WSGIServer, int]:
+    """Serve ``/metrics``; port 0 takes a free one. Returns the server and its port.
+
+    Raises ``Unavailable`` where the port is taken.
+    """
+    build.labels(version("vmrelay")).set(1)
+    try:
+        server, _ = start_http_server(port, addr=address)
+    except OSError as taken:
+        raise Unavailable(
+            f"metrics cannot be served on {address}:{port} ({taken.strerror}); set another metrics port",
+            code="port-taken",
+        ) from None
+    return server, server.server_port

@@ -1,0 +1,109 @@
+"""The scheduler process: consumes requests, and runs the rounds under a lease.
+
+What the rounds do is registered by ``tasks`` (``on_round``): admit what waits, republish what was lost.
+Several schedulers may run; one of them at a time holds the lease and runs the rounds.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+
+import redis
+import structlog
+
+from worker import metrics
+from worker.contract import SCHEDULER_QUEUE
+from worker.errors import RelayError
+from worker.journal import Journal, connect
+from worker.runtime import Runtime, runtime
+
+logger = structlog.get_logger(__name__)
+
+LEASE = "scheduler"
+LEASE_SECONDS = 3.0
+ROUND_SECONDS = 0.1
+
+_rounds: list[Callable[[Runtime], None]] = []
+
+
+def on_round(work: Callable[[Runtime], None]) -> Callable[[Runtime], None]:
+    """Register work that the leading scheduler does in every round."""
+    _rounds.append(work)
+    return work
+
+
+class Rounds:
+    """The loop of one scheduler."""
+
+    def __init__(self, parts: Runtime, metrics_port: int) -> None:
+        # The loop's own client: a round must not wait behind a task.
+        self._parts = Runtime(
+            parts.settings, parts.inventory, Journal(connect(parts.settings.redis_url), parts.settings.key_prefix)
+        )
+        self._ended = threading.Event()
+        self._card = {
+            "incarnation": secrets.token_hex(8),
+            "pid": os.getpid(),
+            "node": socket.gethostname(),
+            "metrics_port": metrics_port,
+        }
+        self._thread = threading.Thread(target=self._loop, name="rounds", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and let another scheduler lead at once."""
+        self._ended.set()
+        self._thread.join(5)
+        try:
+            self._parts.journal.unlease(LEASE, str(self._card["incarnation"]))
+        except redis.RedisError:
+            logger.warning("scheduler lease left to lapse")
+
+    def _loop(self) -> None:
+        while not self._ended.wait(ROUND_SECONDS):
+            try:
+                if self._parts.journal.lease(LEASE, self._card, LEASE_SECONDS) is None:
+                    self._round()
+            except redis.RedisError as lost:
+                logger.warning("round skipped: Redis does not answer", error=type(lost).__name__)
+                self._ended.wait(1)
+
+    def _round(self) -> None:
+        for work in _rounds:
+            try:
+                work(self._parts)
+            except RelayError as error:
+                logger.warning("round failed", work=work.__name__, code=error.code, error=str(error))
+
+
+def run_scheduler() -> int:
+    """Be a scheduler until told to stop; returns the exit code."""
+    from worker import process
+
+    parts = runtime()
+    parts.journal.load()
+    server, port = metrics.serve(parts.settings.metrics_address, parts.settings.scheduler_metrics_port)
+    rounds = Rounds(parts, port)
+
+    def ready() -> None:
+        rounds.start()
+        logger.info("scheduler ready", metrics_port=port)
+
+    try:
+        return process.run(
+            f"scheduler-{os.getpid()}",
+            SCHEDULER_QUEUE,
+            parts.settings.scheduler_threads,
+            ready=ready,
+            drain=lambda: None,
+        )
+    finally:
+        rounds.stop()
+        server.shutdown()
