@@ -1,0 +1,142 @@
+"""libvirt's errors, classed for retry: a table, read from top to bottom.
+
+A class says what may be done once it is known that the failed call had no effect. Where a call may have
+had one (perform, finish and so on) and the error does not prove otherwise, the class becomes
+``Retry.VERIFY`` and the table's class is what holds after both sides have been looked at. An error that
+is not in the table is never retried blindly: verify, then an operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import libvirt
+
+from worker.errors import HypervisorError, Retry
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row: which errors, what may be done, and why."""
+
+    code: str
+    """``virErrorNumber`` by name."""
+    text: str
+    """Part of the message, where the code alone says too little; empty for any message."""
+    retry: Retry
+    reason: str
+    untouched: bool = False
+    """The error proves that the domain was not touched, whichever call it comes from."""
+    slow: bool = False
+    tries: int | None = None
+
+
+_TRANSIENT, _PERMANENT, _OPERATOR, _DONE = Retry.TRANSIENT, Retry.PERMANENT, Retry.OPERATOR, Retry.DONE
+_INVALID, _FAILED, _INTERNAL = "VIR_ERR_OPERATION_INVALID", "VIR_ERR_OPERATION_FAILED", "VIR_ERR_INTERNAL_ERROR"
+
+RULES: tuple[Rule, ...] = (
+    # the connection
+    Rule("VIR_ERR_SYSTEM_ERROR", "", _TRANSIENT, "a socket broke, or nobody listens: the daemon restarts"),
+    Rule("VIR_ERR_RPC", "", _TRANSIENT, "the stream of messages broke off"),
+    Rule("VIR_ERR_NO_CONNECT", "", _TRANSIENT, "the daemon does not answer yet"),
+    Rule("VIR_ERR_INVALID_CONN", "", _TRANSIENT, "the connection was closed meanwhile"),
+    Rule(_INTERNAL, "client socket is closed", _TRANSIENT, "the connection was lost before the call went out"),
+    Rule(_INTERNAL, "keepalive", _TRANSIENT, "the daemon did not answer in time and was given up"),
+    Rule("VIR_ERR_AUTH_FAILED", "", _OPERATOR, "the credentials are not accepted", untouched=True),
+    Rule("VIR_ERR_AUTH_CANCELLED", "", _OPERATOR, "the daemon wants credentials", untouched=True),
+    Rule("VIR_ERR_AUTH_UNAVAILABLE", "", _OPERATOR, "no way to authenticate is configured", untouched=True),
+    Rule("VIR_ERR_ACCESS_DENIED", "", _OPERATOR, "the access rules of the host refuse this user", untouched=True),
+    Rule("VIR_ERR_OPERATION_DENIED", "", _OPERATOR, "the connection is read-only", untouched=True),
+    # locks and jobs
+    Rule("VIR_ERR_OPERATION_TIMEOUT", "", _TRANSIENT, "another job holds the domain", untouched=True, slow=True),
+    Rule("VIR_ERR_RESOURCE_BUSY", "", _TRANSIENT, "somebody else uses the domain", untouched=True, slow=True),
+    Rule(_INVALID, "another migration job is already running", _TRANSIENT, "one at a time", untouched=True, slow=True),
+    Rule("VIR_ERR_OPERATION_ABORTED", "", _OPERATOR, "somebody aborted the job on purpose"),
+    # done already
+    Rule("VIR_ERR_MIGRATE_FINISH_OK", "", _DONE, "a cancelled finish went well"),
+    Rule(_INVALID, "is not processing incoming migration", _DONE, "finish was called before"),
+    Rule(_INVALID, "is not being migrated", _DONE, "confirm was called before, or the job was cleaned up"),
+    # the domain
+    Rule("VIR_ERR_NO_DOMAIN", "", _PERMANENT, "the domain is not on this host"),
+    Rule("VIR_ERR_DOM_EXIST", "", _PERMANENT, "the name is taken on the destination", untouched=True),
+    Rule(_FAILED, "already exists with uuid", _PERMANENT, "the name is taken on the destination", untouched=True),
+    Rule(_INVALID, "domain is not running", _PERMANENT, "only an active domain moves live"),
+    Rule(_FAILED, "domain is not running", _PERMANENT, "the guest's process died on the source"),
+    Rule(_INVALID, "cannot migrate domain", _OPERATOR, "snapshots or devices must go first", untouched=True),
+    # the data connection, and the other QEMU
+    Rule(_FAILED, "migration out", _TRANSIENT, "the stream to the other QEMU broke", tries=3),
+    Rule(_FAILED, "migration in", _TRANSIENT, "the stream from the other QEMU broke", tries=3),
+    Rule(_FAILED, "migration failed", _TRANSIENT, "the destination did not take the guest", tries=3),
+    Rule(_INTERNAL, "unexpectedly closed the monitor", _TRANSIENT, "the other QEMU died", tries=3),
+    # the request
+    Rule(_INTERNAL, "Attempt to migrate guest to the same host", _PERMANENT, "one host", untouched=True),
+    Rule("VIR_ERR_INVALID_ARG", "", _PERMANENT, "flags or parameters are wrong", untouched=True),
+    Rule("VIR_ERR_ARGUMENT_UNSUPPORTED", "", _PERMANENT, "this host does not know the parameter", untouched=True),
+    Rule("VIR_ERR_NO_SUPPORT", "", _PERMANENT, "this kind of hypervisor cannot do it", untouched=True),
+    Rule("VIR_ERR_OPERATION_UNSUPPORTED", "", _PERMANENT, "this hypervisor or QEMU cannot do it"),
+    Rule("VIR_ERR_CONFIG_UNSUPPORTED", "", _PERMANENT, "the domain's definition does not fit the host"),
+    Rule("VIR_ERR_XML_ERROR", "", _PERMANENT, "the definition cannot be read", untouched=True),
+    Rule("VIR_ERR_XML_DETAIL", "", _PERMANENT, "the definition cannot be read", untouched=True),
+    Rule("VIR_ERR_OVERFLOW", "", _PERMANENT, "a parameter is too big", untouched=True),
+    Rule("VIR_ERR_CPU_INCOMPATIBLE", "", _PERMANENT, "the destination's CPU lacks features", untouched=True),
+    Rule("VIR_ERR_MIGRATE_UNSAFE", "", _PERMANENT, "disk caching makes it unsafe; UNSAFE overrides", untouched=True),
+    # libvirt itself
+    Rule("VIR_ERR_MIGRATE_PERSIST_FAILED", "", _OPERATOR, "the guest moved but its definition was not stored"),
+    Rule("VIR_ERR_NO_MEMORY", "", _OPERATOR, "the host has no memory left"),
+)
+UNKNOWN = Rule("", "", Retry.OPERATOR, "not known to this table")
+
+_LEVELS = ("VIR_ERR_NONE", "VIR_ERR_WARNING", "VIR_ERR_ERROR")
+_SYMBOLS: dict[int, str] = {
+    getattr(libvirt, name): name for name in dir(libvirt) if name.startswith("VIR_ERR_") and name not in _LEVELS
+}
+
+
+def symbol(error: libvirt.libvirtError) -> str:
+    """The name of an error's code, such as ``VIR_ERR_NO_DOMAIN``."""
+    number = error.get_error_code()
+    return _SYMBOLS.get(number, f"VIR_ERR_{number}") if number is not None else _INTERNAL
+
+
+def rule_for(code: str, message: str) -> Rule:
+    """The first rule that an error meets, or ``UNKNOWN``."""
+    return next((rule for rule in RULES if rule.code == code and rule.text in message), UNKNOWN)
+
+
+def classed(error: libvirt.libvirtError, *, effect: bool) -> HypervisorError:
+    """A libvirt error as vmrelay's, with its class for retry.
+
+    ``effect`` says that the call may have changed something although it failed. Only the first line
+    of the message is kept: XML errors quote the document, which may hold passwords.
+    """
+    message = next(iter(str(error).splitlines()), "libvirt gave no reason")
+    code = symbol(error)
+    rule = rule_for(code, message)
+    untouched = rule.untouched or not effect
+    return HypervisorError(
+        message,
+        code=code,
+        retry=rule.retry if untouched or rule.retry is Retry.DONE else Retry.VERIFY,
+        after=rule.retry,
+        untouched=untouched and rule.retry is not Retry.DONE,
+        tries=rule.tries,
+        slow=rule.slow,
+    )
+
+
+def calling(call: Callable[[], Result], *, effect: bool) -> Result:
+    """Make a libvirt call; its error comes out classed (see ``classed``)."""
+    try:
+        return call()
+    except libvirt.libvirtError as error:
+        failure = classed(error, effect=effect)
+    raise failure
+
+
+def refused(message: str, *, code: str, retry: Retry = Retry.PERMANENT) -> HypervisorError:
+    """A call that the driver does not even make."""
+    return HypervisorError(message, code=code, retry=retry, untouched=True)

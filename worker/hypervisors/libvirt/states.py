@@ -1,0 +1,115 @@
+"""What libvirt shows of a domain and of a job, in the words of ``worker.hypervisors.base``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+import libvirt
+
+from worker.hypervisors.base import Domain, DomainState, Progress
+
+
+class Job(Enum):
+    """The migration job of a domain, as ``virDomainGetJobStats`` tells it."""
+
+    NONE = "none"
+    OUT = "out"
+    IN = "in"
+
+
+_PLAIN = {
+    libvirt.VIR_DOMAIN_RUNNING: DomainState.RUNNING,
+    libvirt.VIR_DOMAIN_BLOCKED: DomainState.RUNNING,
+    libvirt.VIR_DOMAIN_PAUSED: DomainState.PAUSED,
+    libvirt.VIR_DOMAIN_SHUTDOWN: DomainState.RUNNING,  # on its way down, still executing
+    libvirt.VIR_DOMAIN_SHUTOFF: DomainState.SHUTOFF,
+    libvirt.VIR_DOMAIN_CRASHED: DomainState.CRASHED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED: DomainState.PAUSED,
+}
+_BY_MIGRATION = (libvirt.VIR_DOMAIN_PAUSED_MIGRATION, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY)
+_NO_STATISTICS = (
+    libvirt.VIR_ERR_OPERATION_INVALID,
+    libvirt.VIR_ERR_OPERATION_UNSUPPORTED,
+    libvirt.VIR_ERR_NO_SUPPORT,
+)
+
+
+def domain_state(state: int, reason: int, job: Job) -> DomainState:
+    """The state of a domain from libvirt's state, its reason, and the migration job.
+
+    A domain paused by a migration without any job is an outgoing one whose job went away with its
+    connection: an incoming domain does not outlive its job. Failed post-copy is ``UNKNOWN``: each
+    side holds a part of the guest, and nothing may be done to either.
+    """
+    plain = _PLAIN.get(state, DomainState.UNKNOWN)
+    if plain is DomainState.PAUSED and state == libvirt.VIR_DOMAIN_PAUSED:
+        if job is Job.IN:
+            return DomainState.PAUSED_IN
+        if reason == libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED:
+            return DomainState.UNKNOWN
+        if reason in _BY_MIGRATION:
+            return DomainState.PAUSED_OUT
+    if plain is DomainState.RUNNING and job is not Job.NONE:
+        return DomainState.MIGRATING
+    return plain
+
+
+def job_of(domain: libvirt.virDomain) -> Job:
+    """Whether a migration job runs on the domain, and in which direction.
+
+    libvirt tells no statistics of an incoming migration, and that refusal is how it is known.
+    """
+    try:
+        stats = domain.jobStats()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in _NO_STATISTICS:
+            raise
+        return Job.IN if "only on the source host" in str(error) else Job.NONE
+    if stats.get("type", libvirt.VIR_DOMAIN_JOB_NONE) == libvirt.VIR_DOMAIN_JOB_NONE:
+        return Job.NONE
+    operation = stats.get(libvirt.VIR_DOMAIN_JOB_OPERATION)
+    return {
+        libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: Job.OUT,
+        libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN: Job.IN,
+    }.get(operation, Job.NONE)
+
+
+def look(domain: libvirt.virDomain) -> Domain:
+    """One look at a domain. Raises ``libvirt.libvirtError``."""
+    state, reason = domain.state()
+    job = Job.NONE if state == libvirt.VIR_DOMAIN_SHUTOFF else job_of(domain)
+    return Domain(
+        name=domain.name(),
+        uuid=domain.UUIDString(),
+        state=domain_state(state, reason, job),
+        persistent=bool(domain.isPersistent()),
+        memory_bytes=domain.info()[1] * 1024,
+    )
+
+
+def progress_of(stats: Mapping[str, int]) -> Progress:
+    """How far a migration is, from ``virDomainGetJobStats``.
+
+    The share is of what is known to be left: it falls back when the guest dirties memory faster than
+    it is copied, which is the truth.
+    """
+    total, left = stats.get("data_total", 0), stats.get("data_remaining", 0)
+    iteration = stats.get("memory_iteration", 0)
+    expected = stats.get("downtime")
+    return Progress(
+        percent=min(99, 100 * (total - left) // total) if total > 0 and left <= total else 0,
+        total_bytes=total,
+        remaining_bytes=left,
+        dirty_bytes_per_second=stats.get("memory_dirty_rate", 0) * stats.get("memory_page_size", 0),
+        bandwidth_bytes_per_second=stats.get("memory_bps", 0),
+        iteration=iteration,
+        expected_downtime_seconds=expected / 1000 if expected is not None else None,
+        description=f"copying memory, round {iteration}" if iteration else "setting up",
+    )
+
+
+def measured(stats: Mapping[str, int]) -> tuple[float | None, int | None]:
+    """Downtime in seconds and transferred bytes, from the statistics of a completed job."""
+    downtime = stats.get("downtime")
+    return (downtime / 1000 if downtime is not None else None), stats.get("data_processed")
