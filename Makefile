@@ -1,0 +1,47 @@
+# `make` alone lists what there is to make.
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-libvirt test lint bench lock clean
+
+BIN := .venv/bin
+# KEEP=1 leaves the demo up. ARGS is passed on: make test ARGS="-k journal", make bench ARGS=--quick
+KEEP ?=
+ARGS ?=
+keep := $(if $(filter-out 0 no,$(KEEP)),--keep)
+
+help: ## List the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+demo: ## Migrate several VMs between three simulated hosts; KEEP=1 leaves everything up
+	@scripts/bootstrap
+	@$(BIN)/vmrelay demo $(keep) $(ARGS)
+
+demo-libvirt: ## Migrate a running QEMU guest between two real libvirt hosts and back
+	@deploy/lab/install
+	@scripts/bootstrap --libvirt
+	@$(BIN)/vmrelay demo --libvirt $(keep) $(ARGS)
+
+test: ## Install what the tests need, then lint and run every test
+	@command -v promtool >/dev/null || scripts/debian-packages prometheus
+	@deploy/lab/install
+	@scripts/bootstrap --dev --libvirt
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/pytest $(ARGS)
+
+lint: ## Style, types and import rules
+	@scripts/bootstrap --dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: ## The relay against a bare Celery chain, side by side
+	@scripts/bootstrap
+	$(BIN)/python -m bench $(ARGS)
+
+lock: ## Write requirements/*.lock anew; ARGS=--upgrade takes newer versions
+	@scripts/bootstrap --dev
+	@scripts/lock $(ARGS)
+
+clean: ## Remove the environment, caches and builds (a kept demo's .vmrelay stays)
+	rm -rf .venv .venv.incomplete .venv.lock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

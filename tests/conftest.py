@@ -1,0 +1,45 @@
+"""Fixtures that every layer of tests shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import redis
+
+from worker.embedded import EmbeddedRedis
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    """One embedded server for the whole run. Whoever stops or kills one asks for ``private_redis``."""
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: EmbeddedRedis) -> str:
+    """The URL of the shared server, which holds nothing when the test begins."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    return redis_server.url
+
+
+@pytest.fixture
+def private_redis(tmp_path: Path) -> Iterator[Callable[..., EmbeddedRedis]]:
+    """Start servers that belong to this test alone; takes what ``EmbeddedRedis`` takes but the directory.
+
+    Each call starts one in a new directory; all end with the test.
+    """
+    with ExitStack() as servers:
+        count = 0
+
+        def start(**options: object) -> EmbeddedRedis:
+            nonlocal count
+            count += 1
+            server = EmbeddedRedis(tmp_path / f"redis-{count}", **options)  # type: ignore[arg-type]
+            return servers.enter_context(server)
+
+        yield start
