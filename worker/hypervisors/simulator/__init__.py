@@ -1,0 +1,1 @@
+"""A simulated Virtuozzo dispatcher: one process for each host, reached over a Unix socket."""
