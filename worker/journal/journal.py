@@ -132,11 +132,14 @@ class Journal:
         fields: Fields,
         keep_seconds: int,
         moved: Domain | None,
-    ) -> bool:
-        """End a migration (``conclude.lua``). True exactly once in its life. Raises ``LostClaim``."""
+    ) -> tuple[bool, Record]:
+        """End a migration (``conclude.lua``): the final record, and whether this call ended it.
+
+        That is true exactly once in a migration's life. Raises ``LostClaim``.
+        """
         here = json.dumps(_domain(moved)) if moved else ""
         ended = {"outcome": fields["outcome"], "reason": fields.get("reason") or None}
-        last = self._owned(
+        answer = self._owned(
             "conclude",
             ident,
             token,
@@ -147,7 +150,8 @@ class Journal:
             "1" if moved else "",
             here,
         )
-        return last == "OK"
+        flat = cast(list[str], answer[1])
+        return answer[0] == "OK", from_hash(ident, dict(zip(flat[::2], flat[1::2], strict=True)))
 
     def backoff(
         self, ident: str, token: str, run: Mapping[str, Any], fields: Fields, pause: float, told: Mapping[str, Any]
@@ -159,9 +163,9 @@ class Journal:
         """Hand the migration to an operator (``doubt.lua``). Raises ``LostClaim``."""
         self._owned("doubt", ident, token, json.dumps(run), _flat(fields), json.dumps(told))
 
-    def _owned(self, name: str, *args: str | int) -> str:
-        answer = str(self._run(name, *args)[0])
-        if answer == "STALE":
+    def _owned(self, name: str, *args: str | int) -> list[Any]:
+        answer = self._run(name, *args)
+        if answer[0] == "STALE":
             raise LostClaim(f"migration {args[0]}: this phase was taken over by somebody else")
         return answer
 

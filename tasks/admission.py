@@ -1,0 +1,189 @@
+"""From a request to a dispatched attempt: resolve, validate, journal, take slots, send."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import structlog
+
+from tasks import dispatch
+from worker import metrics
+from worker.contract import MigrateRequest
+from worker.errors import Rejected
+from worker.hypervisors.base import DomainState
+from worker.hypervisors.checks import check_migration
+from worker.hypervisors.flags import flag_label, parse_flags, resolve
+from worker.journal import Record
+from worker.runtime import Runtime
+from worker.scheduler import on_round
+
+logger = structlog.get_logger(__name__)
+
+
+def resolved(parts: Runtime, ident: str, request: MigrateRequest) -> Record:
+    """The record that a request asks for; nothing is written and no host is touched.
+
+    Flags come before hosts' names are compared, so that a refused flag is told first.
+    Raises ``Rejected``.
+    """
+    inventory = parts.inventory
+    destination = inventory.host(request.destination)
+    if request.source is not None:
+        inventory.host(request.source)
+    source, domain = _located(parts, request)
+    profile = inventory[source].profile
+    flags = _flags(profile, request)
+    check_migration(profile, flags, request.params, DomainState(domain["state"]))
+    if source == request.destination:
+        raise Rejected(f"{domain['name']} is on {source} already", code="same-host")
+    if destination.profile != profile:
+        raise Rejected(
+            f"{source} is driven as {profile} and {request.destination} as {destination.profile}; "
+            "a domain moves between hosts of one kind",
+            code="other-hypervisor",
+        )
+    if destination.settings.cordoned:
+        raise Rejected(f"{request.destination} is cordoned; name another host or uncordon it", code="cordoned")
+    name = str(request.params.get("destination_name") or domain["name"])
+    _name_is_free(parts, name, domain["uuid"], request.destination)
+    settings = parts.settings
+    return Record(
+        id=ident,
+        state="pending",
+        domain=domain["name"],
+        uuid=domain["uuid"],
+        source=source,
+        destination=request.destination,
+        destination_name=name,
+        driver=profile,
+        flags=flags,
+        flags_label=flag_label(flags),
+        params=dict(request.params),
+        deadline_seconds=request.deadline_seconds or settings.perform_deadline_seconds,
+        attempts_allowed=request.attempts or settings.attempts.maximum,
+        requested_by=request.requested_by,
+        request_reason=request.reason,
+    )
+
+
+def _located(parts: Runtime, request: MigrateRequest) -> tuple[str, dict[str, Any]]:
+    found = parts.journal.find_domain(request.domain, parts.inventory)
+    if not found:
+        raise Rejected(
+            f"unknown domain '{request.domain[:80]}': no host of the inventory has published it; see 'vmrelay hosts'",
+            code="unknown-domain",
+        )
+    if request.source is not None:
+        if request.source not in found:
+            raise Rejected(
+                f"{request.domain} is on {', '.join(found)}, not on {request.source}", code="domain-elsewhere"
+            )
+        return request.source, found[request.source]
+    if len(found) > 1:
+        raise Rejected(f"{request.domain} is on {' and '.join(found)}; name the source host", code="ambiguous-domain")
+    return next(iter(found.items()))
+
+
+def _flags(profile: str, request: MigrateRequest) -> int:
+    match request.flags:
+        case None:
+            return resolve(profile, request.options)
+        case int(mask):
+            return mask
+        case str(names):
+            return parse_flags(names)
+        case names:
+            return parse_flags(",".join(names))
+
+
+def _name_is_free(parts: Runtime, name: str, uuid: str, destination: str) -> None:
+    """A stopped domain of the same name and uuid is the same domain; anything else is in the way."""
+    there = parts.journal.find_domain(name, [destination]).get(destination)
+    same_uuid = parts.journal.find_domain(uuid, [destination]).get(destination)
+    taken = there if there and there["uuid"] != uuid else None
+    active = same_uuid if same_uuid and same_uuid["state"] != DomainState.SHUTOFF else None
+    if clash := taken or active:
+        raise Rejected(
+            f"{destination} has a domain '{clash['name']}' already (uuid {clash['uuid']}); "
+            "rename with destination_name or remove that one",
+            code="name-taken" if taken else "uuid-taken",
+        )
+
+
+def fields_of(record: Record) -> dict[str, str | int | float | None]:
+    """What ``create.lua`` stores of a new record."""
+    return {
+        "domain": record.domain,
+        "uuid": record.uuid,
+        "source": record.source,
+        "destination": record.destination,
+        "destination_name": record.destination_name,
+        "driver": record.driver,
+        "flags": record.flags,
+        "flags_label": record.flags_label,
+        "params": json.dumps(record.params) if record.params else None,
+        "deadline_seconds": record.deadline_seconds,
+        "attempts_allowed": record.attempts_allowed,
+        "requested_by": record.requested_by,
+        "request_reason": record.request_reason,
+    }
+
+
+def submit(parts: Runtime, record: Record) -> None:
+    """Journal a resolved request and start it if there is room; it waits otherwise.
+
+    Raises ``Rejected`` (``busy-domain``) where another migration holds the domain.
+    """
+    baton = dispatch.first_baton(record)
+    told = {"domain": record.domain, "source": record.source, "destination": record.destination}
+    room = dispatch.limits(parts.inventory, record.source, record.destination)
+    created, admitted = parts.journal.submit(record.id, fields_of(record), told, dispatch.text(baton), room)
+    if created[0] == "BUSY":
+        raise Rejected(
+            f"{record.domain} is held by migration {created[1]}; wait for it or cancel it", code="busy-domain"
+        )
+    if admitted[0] == "OK":
+        dispatch.send(parts.inventory, baton.document())
+
+
+@on_round
+def admit_ready(parts: Runtime) -> None:
+    """Start what waits for slots or for its next attempt, oldest first, as far as there is room."""
+    journal, inventory = parts.journal, parts.inventory
+    waiting = {state: journal.count(state) for state in ("pending", "due", "doubt")}
+    for state, number in waiting.items():
+        metrics.waiting.labels(state).set(number)
+    if not waiting["pending"] and not waiting["due"]:
+        return
+    alive = journal.agents(inventory)
+    usable = {
+        name: (inventory[name].settings.max_outgoing, inventory[name].settings.max_incoming)
+        for name, agent in alive.items()
+        if not agent.get("draining")
+    }
+    for ident in journal.ready(usable):
+        record = journal.record(ident)
+        if record is None:
+            continue
+        baton = dispatch.first_baton(record)
+        room = dispatch.limits(inventory, record.source, record.destination)
+        if journal.admit(ident, baton.attempt, dispatch.text(baton), room)[0] == "OK":
+            dispatch.send(inventory, baton.document())
+
+
+@on_round
+def republish_overdue(parts: Runtime) -> None:
+    """Send again what nobody claimed in time."""
+    for ident, baton, phase in parts.journal.overdue():
+        logger.info("republishing", migration=ident, phase=phase)
+        metrics.republished.labels(phase).inc()
+        dispatch.resend(parts.inventory, baton, phase)
+
+
+@on_round
+def watch_agents(parts: Runtime) -> None:
+    """Which hosts have a live agent."""
+    alive = parts.journal.agents(parts.inventory)
+    for host in parts.inventory:
+        metrics.agent_up.labels(host).set(host in alive)

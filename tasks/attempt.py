@@ -1,0 +1,97 @@
+"""What follows from what happened in an attempt: pure decisions, no Redis, no hypervisor."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+from worker.contract import Baton, ErrorInfo
+from worker.errors import Retry
+from worker.hypervisors.base import DomainState, Phase
+from worker.hypervisors.vz.verdict import VerdictKind, verdict
+from worker.settings import AttemptSettings
+
+
+class Ending(StrEnum):
+    """How an attempt ended."""
+
+    MOVED = "moved"
+    """The domain is on the destination, and only there."""
+    GAVE_UP = "gave-up"
+    """The domain is on its source; the migration is over."""
+    AGAIN = "again"
+    """The domain is on its source; another attempt may succeed."""
+    IN_DOUBT = "in-doubt"
+    """What both sides show does not add up; nothing is guessed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """How an attempt ended, and why."""
+
+    ending: Ending
+    why: str
+    error: ErrorInfo | None = None
+
+
+def following(phase: Phase, failed: bool) -> Phase | None:
+    """The phase after this one, as ``virDomainMigrateVersion3Full`` goes on.
+
+    A failure before perform goes straight to confirm, which lets the source run on and concludes; a
+    failure in perform goes to finish first, because only the destination can say what it has.
+    """
+    if failed and phase in (Phase.BEGIN, Phase.PREPARE):
+        return Phase.CONFIRM
+    order = list(Phase)
+    position = order.index(phase) + 1
+    return order[position] if position < len(order) else None
+
+
+def may_undo(baton: Baton) -> bool:
+    """Whether the source may be told to run on: it is proved that the destination does not.
+
+    Before perform nothing can run there; afterwards finish must have seen, in this attempt, that nothing
+    is left there.
+    """
+    return not baton.performed or baton.destination_state is DomainState.ABSENT
+
+
+def conclude(baton: Baton) -> Conclusion:
+    """How the attempt ended, from its first error and from what both sides showed at its end."""
+    error = baton.error
+    if error is None:
+        return Conclusion(Ending.MOVED, "all phases succeeded")
+    if not baton.performed:
+        return _safe(baton, error, "perform was never started")
+    here = baton.source_state or DomainState.UNKNOWN
+    seen = verdict(
+        here,
+        baton.destination_state or DomainState.UNKNOWN,
+        DomainState.PAUSED if baton.paused else DomainState.RUNNING,
+    )
+    match seen.kind:
+        case VerdictKind.MOVED:
+            return Conclusion(Ending.MOVED, seen.reason, error)
+        case VerdictKind.STUB_LEFT if here is DomainState.SHUTOFF:
+            # What a migration without UNDEFINE_SOURCE leaves anyway; it cannot run by itself.
+            return Conclusion(Ending.MOVED, seen.reason, error)
+        case VerdictKind.SAFE_ON_SOURCE:
+            return _safe(baton, error, seen.reason)
+        case VerdictKind.LEFTOVERS:
+            remains = error.model_copy(update={"retry": Retry.OPERATOR, "after": Retry.OPERATOR})
+            return _safe(baton, remains, seen.reason)
+        case _:
+            return Conclusion(Ending.IN_DOUBT, seen.reason, error)
+
+
+def _safe(baton: Baton, error: ErrorInfo, why: str) -> Conclusion:
+    if not error.cancelled and not baton.last_attempt and error.after in (Retry.TRANSIENT, Retry.REPREPARE):
+        return Conclusion(Ending.AGAIN, why, error)
+    return Conclusion(Ending.GAVE_UP, why, error)
+
+
+def pause_before(attempt: int, settings: AttemptSettings, dice: random.Random | None = None) -> float:
+    """Seconds to wait before the attempt after the given one: exponential, with a fifth of jitter."""
+    pause = min(settings.initial * settings.factor ** (attempt - 1), settings.limit)
+    return pause * (1 + 0.2 * (dice or random).random())

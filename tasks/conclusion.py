@@ -1,0 +1,130 @@
+"""The end of an attempt, carried out: journal, metrics, and what ``AsyncResult`` gets."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import structlog
+from celery.exceptions import Ignore
+
+from tasks import attempt, dispatch
+from tasks.attempt import Conclusion, Ending
+from tasks.watch import patiently
+from worker import metrics
+from worker.agent import Agent
+from worker.contract import Baton, ErrorInfo
+from worker.errors import Cancelled, Failed, InDoubt
+from worker.hypervisors.base import Domain, DomainState, Phase
+from worker.journal.record import Record
+
+logger = structlog.get_logger(__name__)
+
+
+def reach(agent: Agent, baton: Baton, token: str, told: dict[str, Any]) -> dict[str, Any]:
+    """End the attempt. Returns the migration's result document where the domain moved.
+
+    Raises ``Failed`` or ``Cancelled`` where it stayed, ``InDoubt`` where nobody knows, and ``Ignore``
+    where another attempt follows or somebody else has concluded.
+    """
+    concluded = attempt.conclude(baton)
+    metrics.attempts.labels(agent.host.profile, concluded.ending).inc()
+    if concluded.ending is Ending.MOVED:
+        return _moved(agent, baton, token, told, concluded)
+    if concluded.ending is Ending.AGAIN:
+        _again(agent, baton, token, told, concluded)
+    if concluded.ending is Ending.IN_DOUBT:
+        _in_doubt(agent, baton, token, told, concluded)
+    _gave_up(agent, baton, token, told, concluded)
+
+
+def _moved(agent: Agent, baton: Baton, token: str, told: dict[str, Any], concluded: Conclusion) -> dict[str, Any]:
+    state = baton.destination_state or DomainState.UNKNOWN
+    domain = Domain(baton.move.destination_name, baton.uuid, state)
+    warning = concluded.error.message if concluded.error else None
+    record = _conclude(agent, baton, token, told, {"outcome": "succeeded", "warning": warning}, domain)
+    logger.info("moved", migration=baton.migration, domain=baton.domain, to=baton.destination)
+    return record.document()
+
+
+def _gave_up(agent: Agent, baton: Baton, token: str, told: dict[str, Any], concluded: Conclusion) -> NoReturn:
+    error = _error(concluded)
+    outcome = "cancelled" if error.cancelled else "failed"
+    fields: dict[str, str | int | float | None] = {
+        "outcome": outcome,
+        "reason": error.code,
+        "error": error.message,
+    }
+    _conclude(agent, baton, token, told, fields, None)
+    logger.info(outcome, migration=baton.migration, domain=baton.domain, phase=error.phase, code=error.code)
+    kind = Cancelled if error.cancelled else Failed
+    raise kind(
+        f"{baton.domain} stays on {baton.source}: {error.message} ({error.phase}, {error.code})", code=error.code
+    )
+
+
+def _again(agent: Agent, baton: Baton, token: str, told: dict[str, Any], concluded: Conclusion) -> NoReturn:
+    error = _error(concluded)
+    pause = attempt.pause_before(baton.attempt, agent.settings.attempts)
+    event = {
+        "attempt": baton.attempt,
+        "delay_seconds": round(pause, 3),
+        "code": error.code,
+        "class": error.after,
+        "message": error.message,
+    }
+    patiently(agent.journal.backoff, baton.migration, token, told, {}, pause, event)
+    description = f"attempt {baton.attempt} failed ({error.code}); the next in {pause:.0f} s"
+    dispatch.show(baton.migration, Phase.BEGIN, agent.host.name, description=description)
+    logger.info("another attempt", migration=baton.migration, code=error.code, delay_seconds=round(pause, 3))
+    raise Ignore
+
+
+def _in_doubt(agent: Agent, baton: Baton, token: str, told: dict[str, Any], concluded: Conclusion) -> NoReturn:
+    error = _error(concluded)
+    text = f"{concluded.why}; first error: {error.message} ({error.phase}, {error.code})"
+    fields = {"reason": error.code, "error": text}
+    event = {
+        "source": baton.source,
+        "source_state": baton.source_state,
+        "destination": baton.destination,
+        "destination_state": baton.destination_state,
+        "why": text,
+    }
+    patiently(agent.journal.doubt, baton.migration, token, told, fields, event)
+    logger.error("in doubt", migration=baton.migration, domain=baton.domain, why=concluded.why)
+    raise InDoubt(
+        f"{baton.domain}: {text}. Look at {baton.source} and {baton.destination}; nothing was removed or resumed"
+    )
+
+
+def _error(concluded: Conclusion) -> ErrorInfo:
+    if concluded.error is None:
+        raise AssertionError("only a moved domain has no error")
+    return concluded.error
+
+
+def _conclude(
+    agent: Agent,
+    baton: Baton,
+    token: str,
+    told: dict[str, Any],
+    fields: dict[str, str | int | float | None],
+    moved: Domain | None,
+) -> Record:
+    """Write the terminal record; whoever wins that counts the outcome, once."""
+    if moved:
+        fields |= {"downtime_seconds": baton.downtime_seconds, "transferred_bytes": baton.transferred_bytes}
+    won, record = patiently(
+        agent.journal.conclude, baton.migration, token, told, fields, agent.settings.keep_seconds, moved
+    )
+    if won:
+        metrics.record_end(
+            record.driver,
+            record.flags_label,
+            record.outcome,
+            record.reason,
+            record.seconds,
+            record.downtime_seconds,
+            record.transferred_bytes,
+        )
+    return record
