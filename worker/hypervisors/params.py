@@ -43,6 +43,11 @@ class TypedParam:
     type: ParamType
     value: Scalar
 
+    @classmethod
+    def string(cls, name: str, value: str) -> TypedParam:
+        """A string entry."""
+        return cls(name, ParamType.STRING, value)
+
 
 @dataclass(frozen=True, slots=True)
 class ParamSpec:

@@ -1,6 +1,7 @@
 """The validator: libvirt's migration checks in libvirt's order, without a host.
 
-``check_migration`` is what the relay asks before it touches any host.
+``check_migration`` is what the relay asks before it touches any host. ``validate.check`` answers
+questions about any call that libvirt offers for migration (``vmrelay check``).
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import re
 from collections.abc import Mapping
 
 from worker.errors import Rejected
-from worker.hypervisors.base import DomainState, ParamValue, Phase
+from worker.hypervisors.base import DomainState, ParamValue
 from worker.hypervisors.checks import frontend, vz
 from worker.hypervisors.checks.request import CheckRequest, State
-from worker.hypervisors.flags import flag_names, profile
+from worker.hypervisors.checks.validate import Verdict, check, check_line
+from worker.hypervisors.flags import MASK_BITS, FlagProfile, flag_names, profile
 from worker.hypervisors.params import typed_params
 
-__all__ = ["check_migration"]
+__all__ = ["CheckRequest", "Verdict", "check", "check_line", "check_migration"]
 
 _HYPERVISORS = {"vz": "vz-seed", "vz-libvirt": "vz", "qemu": "qemu"}
 _STATES = {
@@ -32,36 +34,46 @@ def check_migration(profile_name: str, flags: int, params: Mapping[str, ParamVal
     """Whether a managed five-phase migration would be refused for its flags, parameters or state.
 
     Raises ``Rejected``: the code is libvirt's symbol, the message is libvirt's, followed in
-    parentheses by the driver's reason where a flag is to blame.
+    parentheses by the driver's reason where a flag is to blame. ``bad-request`` is the code for flags
+    and parameter values that no libvirt call can hold.
     """
+    rules = profile(profile_name)
+    if not 0 <= flags < 1 << MASK_BITS:
+        raise Rejected(f"flags {flags:#x} do not fit into {MASK_BITS} bits", code="bad-request")
     request = CheckRequest(
-        hypervisor=_HYPERVISORS[profile(profile_name).name],
+        hypervisor=_HYPERVISORS[rules.name],
         api="migrate3",
         flags=flags,
         params=tuple(typed_params(params)),
         state=_STATES.get(state, State.RUNNING),
     )
     try:
-        if profile_name == "vz":
+        if request.hypervisor == "vz-seed":
             vz.check_seed_flags(flags)
         frontend.check_migrate3(request)
-        for phase in (Phase.BEGIN, Phase.PREPARE):
-            if profile_name != "qemu":
-                vz.check_phase(request, phase)
     except Rejected as error:
-        reasons = _reasons(profile_name, error.message)
-        raise Rejected(error.message + reasons, code=error.code) from None
+        raise Rejected(error.message + _reasons(rules, error.message), code=error.code) from None
 
 
 _OFFENDING = re.compile(r"unsupported flags \(0x([0-9a-f]+)\)")
+_BLAMED = {
+    "offline migration is not supported by the source host": "OFFLINE",
+    "cannot enforce change protection": "CHANGE_PROTECTION",
+}
+_RELAY = {
+    "use virDomainMigrateToURI3 for peer-to-peer migration": "PEER2PEER",
+    "cannot perform tunnelled migration without using peer2peer flag": "TUNNELLED",
+}
 
 
-def _reasons(profile_name: str, message: str) -> str:
-    """The driver's reasons for each flag in the number of an unsupported-flags message."""
+def _reasons(rules: FlagProfile, message: str) -> str:
+    """The driver's reason for each flag that a message is about, in parentheses."""
+    if message in _RELAY:
+        return f" ({_RELAY[message]}: vmrelay drives the phases itself, never the source's daemon)"
     found = _OFFENDING.search(message)
-    if found is None:
-        return ""
-    rules = profile(profile_name).rules
-    names = [name.removeprefix("VIR_MIGRATE_") for name in flag_names(int(found[1], 16))]
-    reasons = [f"{name}: {rules[name].reason if name in rules else 'no such flag'}" for name in names]
-    return f" ({'; '.join(reasons)})"
+    names = flag_names(int(found[1], 16)) if found else []
+    names = [name.removeprefix("VIR_MIGRATE_") for name in names] or [_BLAMED.get(message, "")]
+    reasons = [
+        f"{name}: {rules.rules[name].reason if name in rules.rules else 'no such flag'}" for name in names if name
+    ]
+    return f" ({'; '.join(reasons)})" if reasons else ""

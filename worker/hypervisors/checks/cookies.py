@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 from worker.errors import Rejected
 from worker.hypervisors.checks.refusals import internal
-from worker.hypervisors.checks.request import VALID
+from worker.hypervisors.checks.request import UNSAID, VALID
 
 _UUID = re.compile(r"\s*(?:[- ]*[0-9A-Fa-f]{2}){16}\s*", re.ASCII)
+
+
+def stands_for_valid(cookie: bytes | None) -> bool:
+    """Whether a placeholder stands where a cookie of the phase before would be."""
+    return cookie in (VALID.encode(), UNSAID.encode())
 
 
 def uuid_ok(text: str) -> bool:
@@ -17,21 +23,159 @@ def uuid_ok(text: str) -> bool:
     return _UUID.fullmatch(text) is not None
 
 
-def xml_root(cookie: bytes) -> ElementTree.Element:
-    """The root of a cookie; raises ``Rejected`` with libxml2's kind of message."""
+_LIBXML_TEXTS = {
+    expat.errors.codes[expat.errors.XML_ERROR_NO_ELEMENTS]: "Start tag expected, '<' not found",
+    expat.errors.codes[expat.errors.XML_ERROR_SYNTAX]: "Start tag expected, '<' not found",
+    expat.errors.codes[expat.errors.XML_ERROR_TAG_MISMATCH]: "Opening and ending tag mismatch",
+    expat.errors.codes[expat.errors.XML_ERROR_UNCLOSED_TOKEN]: "Premature end of data in tag",
+    expat.errors.codes[expat.errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT]: ("Extra content at the end of the document"),
+    expat.errors.codes[expat.errors.XML_ERROR_DUPLICATE_ATTRIBUTE]: "Attribute redefined",
+    expat.errors.codes[expat.errors.XML_ERROR_UNDEFINED_ENTITY]: "Entity not defined",
+}
+
+
+def xml_root(document: bytes, label: str) -> ElementTree.Element:
+    """The root of an XML text up to its first NUL, as C reads it.
+
+    Raises ``Rejected`` (``VIR_ERR_XML_DETAIL``) with libvirt's label and line and libxml2's text,
+    without the excerpt of the document that libvirt adds: a cookie is a secret.
+    """
+    text = document.split(b"\0")[0]
     try:
         # expat bounds the expansion of entities by itself
-        return ElementTree.fromstring(cookie.split(b"\0")[0])  # noqa: S314
-    except (ElementTree.ParseError, ValueError) as error:
-        raise Rejected(f"(_migration_cookie): {error}", code="VIR_ERR_XML_DETAIL") from None
+        return ElementTree.fromstring(text)  # noqa: S314
+    except ElementTree.ParseError as error:
+        line = error.position[0]
+        reason = "Document is empty" if not text.strip() else _LIBXML_TEXTS.get(error.code, str(error))
+        raise Rejected(f"{label}:{line}: {reason}", code="VIR_ERR_XML_DETAIL") from None
+    except ValueError as error:
+        raise Rejected(f"{label}:1: {error}", code="VIR_ERR_XML_DETAIL") from None
 
 
 def check_vz_cookie(cookie: bytes | None) -> None:
     """What perform of the vz driver reads of prepare's cookie: the session (``vzEatCookie``)."""
-    if cookie == VALID.encode():
+    if stands_for_valid(cookie):
         return
     if not cookie or not cookie.endswith(b"\0"):
         raise internal("Invalid migration cookie")
-    session = xml_root(cookie).find("session-uuid")
+    session = xml_root(cookie, "(_migration_cookie)").find("session-uuid")
     if session is None or not uuid_ok("".join(session.itertext())):
         raise internal("missing or malformed session-uuid element in migration data")
+
+
+_FEATURES = (
+    "graphics",
+    "lockstate",
+    "persistent",
+    "network",
+    "nbd",
+    "statistics",
+    "memory-hotplug",
+    "cpu-hotplug",
+    "cpu",
+    "allowReboot",
+    "capabilities",
+    "block-dirty-bitmaps",
+)
+PREPARE_FEATURES = frozenset(
+    ("lockstate", "nbd", "memory-hotplug", "cpu-hotplug", "cpu", "capabilities", "block-dirty-bitmaps")
+)
+PERFORM_FEATURES = frozenset(("graphics", "capabilities", "block-dirty-bitmaps"))
+"""And ``nbd`` where disks are copied."""
+FINISH_FEATURES = frozenset(("network", "statistics", "nbd", "persistent"))
+RESUME_FEATURES = frozenset(("capabilities",))
+_GRAPHICS = ("sdl", "vnc", "rdp", "desktop", "spice", "egl-headless", "dbus")
+
+
+def check_qemu_cookie(cookie: bytes, *, name: str, uuid: str, own_host: str, features: frozenset[str]) -> None:
+    """``qemuMigrationCookieParse``: who sent it, what it demands, then the parts this phase reads."""
+    if not cookie.endswith(b"\0"):
+        raise internal("Migration cookie was not NULL terminated")
+    root = xml_root(cookie, "(qemu_migration_cookie)")
+    _check_sender(root, name, uuid, own_host)
+    for feature in root.findall("feature"):
+        asked = feature.get("name")
+        if asked is None:
+            raise internal("missing feature name")
+        if asked not in _FEATURES:
+            raise internal(f"Unknown migration cookie feature {asked}")
+        if asked not in features:
+            raise internal(f"Unsupported migration cookie feature {asked}")
+    _check_parts(root, features)
+
+
+def _child_text(root: ElementTree.Element, tag: str) -> str:
+    """XPath's ``string(./tag[1])`` in libvirt's reading: empty counts as missing."""
+    child = root.find(tag)
+    text = "" if child is None else "".join(child.itertext())
+    if not text:
+        raise internal(f"missing {tag} element in migration data")
+    return text
+
+
+def _check_sender(root: ElementTree.Element, name: str, uuid: str, own_host: str) -> None:
+    if (found := _child_text(root, "name")) != name:
+        raise internal(f"Incoming cookie data had unexpected name {found} vs {name}")
+    if (found := _child_text(root, "uuid")) != uuid:
+        raise internal(f"Incoming cookie data had unexpected UUID {found} vs {uuid}")
+    _child_text(root, "hostname")
+    host = _child_text(root, "hostuuid")
+    if not uuid_ok(host):
+        raise internal("malformed hostuuid element in migration data")
+    if _digits(host) == _digits(own_host):
+        raise internal(f"Attempt to migrate guest to the same host {host}")
+
+
+def _digits(uuid: str) -> str:
+    return re.sub(r"[^0-9a-f]", "", uuid.lower())
+
+
+def _check_parts(root: ElementTree.Element, features: frozenset[str]) -> None:
+    if "graphics" in features and (graphics := root.find("graphics")) is not None:
+        _check_graphics(graphics)
+    if "lockstate" in features and (lock := root.find("lockstate")) is not None and not lock.get("driver"):
+        raise internal("Missing lock driver name in migration cookie")
+    if "persistent" in features and len(root.findall("domain")) > 1:
+        raise internal("Too many domain elements in migration cookie")
+    if "network" in features and any(i.get("vporttype") is None for i in root.findall("network/interface")):
+        raise internal("missing vporttype attribute in migration data")
+    if "nbd" in features and (nbd := root.find("nbd")) is not None:
+        _check_nbd(nbd)
+    caps = root.find("capabilities") if "capabilities" in features else None
+    if caps is not None and any(cap.get("name") is None for cap in caps.findall("cap")):
+        raise internal("missing migration capability name")
+    if "block-dirty-bitmaps" in features:
+        _check_bitmaps(root)
+
+
+def _check_graphics(graphics: ElementTree.Element) -> None:
+    kind = graphics.get("type")
+    if not kind:
+        raise internal("missing type attribute in migration data")
+    if kind not in _GRAPHICS:
+        raise internal(f"unknown graphics type {kind}")
+    for attribute in ("port", "tlsPort") if kind == "spice" else ("port",):
+        if not re.fullmatch(r"\s*[+-]?\d+", graphics.get(attribute, "")):
+            raise internal(f"missing {attribute} attribute in migration data")
+    if not graphics.get("listen"):
+        raise internal("missing listen attribute in migration data")
+
+
+def _check_nbd(nbd: ElementTree.Element) -> None:
+    port = nbd.get("port")
+    if port and not re.fullmatch(r"\s*[+-]?\d+", port):
+        raise internal(f"Malformed nbd port '{port}'")
+    for disk in nbd.findall("disk"):
+        if not disk.get("target"):
+            raise internal("Malformed disk target")
+        capacity = disk.get("capacity") or "<null>"
+        if not re.fullmatch(r"\s*[+-]?\d+", capacity):
+            raise internal(f"Malformed disk capacity: '{capacity}'")
+
+
+def _check_bitmaps(root: ElementTree.Element) -> None:
+    for disk in root.findall("blockDirtyBitmaps/disk"):
+        bitmaps = disk.findall("bitmap")
+        named = all(b.get("name") is not None and b.get("alias") is not None for b in bitmaps)
+        if disk.get("target") is None or not named:
+            raise internal("malformed <blockDirtyBitmaps> in migration cookie")

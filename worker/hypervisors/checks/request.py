@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from worker.errors import Rejected
@@ -16,6 +17,12 @@ VALID = "<valid>"
 """Placeholder for a cookie that the phase before really returned."""
 DESTINATION = "<dst>"
 """Placeholder for the connection URI of a destination that answers."""
+UNSAID = "<unsaid>"
+"""The request does not mention it: each check takes what a well-behaved caller would pass."""
+DOMAIN_UUID = "11111111-2222-4333-8444-555555555555"
+"""The uuid of the domain ``t1`` that requests speak of."""
+SOURCE_HOST_UUID = "aaaaaaaa-0000-4000-8000-00000000000a"
+DESTINATION_HOST_UUID = "bbbbbbbb-0000-4000-8000-00000000000b"
 
 
 class State(StrEnum):
@@ -36,9 +43,9 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CheckRequest:
-    """A call that libvirt would get, and what the hosts look like. See ``facts`` in docs/checks.
+    """A call that libvirt would get, and what the hosts look like.
 
-    A cookie or ``dconnuri`` that is not given stands for a valid one; ``None`` is C's ``NULL``.
+    ``None`` is C's ``NULL``.
     """
 
     hypervisor: str
@@ -46,20 +53,20 @@ class CheckRequest:
     flags: int = 0
     params: tuple[TypedParam, ...] = ()
     state: State = State.RUNNING
-    dconnuri: str | None = DESTINATION
-    cookie: bytes | None = VALID.encode()
+    dconnuri: str | None = UNSAID
+    cookie: bytes | None = UNSAID.encode()
     cancelled: bool = False
     ro: str = ""
     """``source`` or ``dest``: that connection is read-only."""
-    cfg: str = ""
-    """What is special about the domain or its host (``disk``, ``snapshot``, ``hostdev-scsi``, …)."""
+    cfg: frozenset[str] = frozenset()
+    """What is special about the domain or a host (``disk``, ``snapshot``, ``hostdev-scsi``, …)."""
     dst_setup: str = ""
     """What the destination already has (``same-shutoff``, ``same-running``, …)."""
     dst_hostname: str = ""
+    src_hostuuid: str = SOURCE_HOST_UUID
+    dst_hostuuid: str = DESTINATION_HOST_UUID
     domain: str = "t1"
     argv: tuple[str, ...] = ()
-    values: Mapping[str, str | int] = field(default_factory=dict)
-    """Arguments of the helper calls (``downtime``, ``bandwidth``, …)."""
 
     def param(self, name: str) -> str | int | float | bool | None:
         """The value of the first parameter of that name."""
@@ -113,13 +120,15 @@ def read_request(document: object) -> CheckRequest:
         flags=_flags(document),
         params=_params(document),
         state=State(state),
-        dconnuri=_nullable(document, "dconnuri", DESTINATION),
+        dconnuri=_nullable(document, "dconnuri", UNSAID),
         cookie=_cookie(document),
         cancelled=_cancelled(document),
         ro=_text(document, "ro", ""),
-        cfg=_text(document, "cfg", ""),
+        cfg=_cfg(document),
         dst_setup=_text(document, "dst_setup", ""),
         dst_hostname=_text(document, "dst_hostname", ""),
+        src_hostuuid=_text(document, "src_hostuuid", SOURCE_HOST_UUID),
+        dst_hostuuid=_text(document, "dst_hostuuid", DESTINATION_HOST_UUID),
         domain=_text(document, "domain", "t1"),
         argv=tuple(_strings(document, "argv")),
     )
@@ -195,9 +204,16 @@ def _triple(item: object) -> TypedParam:
 
 
 def _cookie(document: Mapping[str, object]) -> bytes | None:
-    cookie = _nullable(document, "cookie", VALID)
-    # surrogates cannot be encoded; JSON can spell them
-    return None if cookie is None else cookie.encode("utf-8", "surrogatepass")
+    cookie = _nullable(document, "cookie", UNSAID)
+    # JSON can spell surrogates, which plain UTF-8 cannot; an empty cookie is none
+    return cookie.encode("utf-8", "surrogatepass") if cookie else None
+
+
+def _cfg(document: Mapping[str, object]) -> frozenset[str]:
+    """Words from a list or from one string, as ``disk`` or ``disk,dirty``; unknown words change nothing."""
+    value = document.get("cfg") or []
+    words = re.split(r"[,\s+]+", value) if isinstance(value, str) else _strings(document, "cfg")
+    return frozenset(word.strip().lower().replace("_", "-") for word in words)
 
 
 def _cancelled(document: Mapping[str, object]) -> bool:

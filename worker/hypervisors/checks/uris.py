@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import unquote_to_bytes
 
+from worker.errors import Rejected
 from worker.hypervisors.checks.refusals import internal, invalid_arg, unsupported_arg
+from worker.hypervisors.checks.request import DESTINATION, UNSAID
 
 _PCT = "%[0-9A-Fa-f]{2}"
 _UNRESERVED = r"A-Za-z0-9\-._~"
@@ -78,3 +81,86 @@ def check_vz_uri(text: str) -> None:
         raise invalid_arg(f"only scheme, host and port are supported in vz migration URI: {text}")
     if uri.scheme != "vzmigr":
         raise unsupported_arg(f"unsupported scheme {uri.scheme} in migration URI {text}")
+
+
+def _tcp_made_well_formed(text: str) -> str:
+    """libvirt itself writes ``tcp:host:port``."""
+    rest = text.removeprefix("tcp:")
+    return text if rest == text or rest.startswith("//") else f"tcp://{rest}"
+
+
+def check_qemu_uri(text: str) -> str:
+    """The QEMU driver's migration URI; returns its protocol: ``tcp``, ``rdma`` or ``unix``."""
+    uri = parse_uri(_tcp_made_well_formed(text))
+    if uri.scheme is None:
+        raise invalid_arg(f"missing scheme in migration URI: {text}")
+    if uri.scheme not in ("tcp", "rdma", "unix"):
+        raise unsupported_arg(f"unsupported scheme {uri.scheme} in migration URI {text}")
+    if uri.scheme != "unix" and uri.server is None:
+        raise invalid_arg(f"missing host in migration URI: {text}")
+    return uri.scheme
+
+
+def check_disks_uri(text: str | None, port: int) -> None:
+    """Where the destination serves disks (``qemuMigrationDstStartNBDServer``)."""
+    if text is None:
+        if not 0 <= port <= 65535:
+            raise invalid_arg("nbd port must be in range 0-65535")
+        return
+    uri = parse_uri(text)
+    match uri.scheme:
+        case None:
+            raise invalid_arg(f"No URI scheme specified: {text}")
+        case "tcp":
+            if not uri.server:
+                raise invalid_arg(f"URI with tcp scheme did not provide a server part: {text}")
+        case "unix":
+            if uri.path is None:
+                raise invalid_arg("UNIX disks URI does not include path")
+        case _:
+            raise invalid_arg(f"Unsupported scheme in disks URI: {uri.scheme}")
+
+
+def check_not_local(text: str) -> None:
+    """``virDomainMigrateCheckNotLocal``: a UNIX socket that is named is meant."""
+    if text == DESTINATION:
+        return
+    uri = parse_uri(text)
+    transport = (uri.scheme or "").partition("+")[2]
+    names = [pair.partition("=")[0] for pair in re.split("[&;]", uri.query or "")]
+    socket_named = transport == "unix" and "socket" in names
+    if (uri.server or "").startswith("localhost") or (not uri.server and not socket_named):
+        raise invalid_arg("Attempt to migrate guest to the same host")
+
+
+_TRANSPORTS = ("tls", "unix", "ssh", "libssh2", "ext", "tcp", "libssh")
+
+
+def check_connectable(text: str | None) -> None:
+    """What the remote driver refuses of a connection URI before it connects."""
+    if text is None or text in (DESTINATION, UNSAID):
+        return
+    uri = parse_uri(text)
+    transport = (uri.scheme or "").partition("+")[2].lower()
+    if transport and transport not in _TRANSPORTS:
+        raise invalid_arg(
+            "remote_open: transport in URL not recognised (should be tls|unix|ssh|ext|tcp|libssh2|libssh)"
+        )
+    if transport == "unix" and uri.server:
+        raise invalid_arg(f"using unix socket and remote server '{uri.server}' is not supported.")
+
+
+def check_reachable(text: str, listen: str | None) -> None:
+    """Nobody listens on the URI's address where prepare was told another one."""
+    uri = parse_uri(_tcp_made_well_formed(text))
+    if listen is None or uri.scheme != "tcp" or uri.server is None or not uri.port:
+        return
+    try:
+        target, bound = ip_address(uri.server), ip_address(listen)
+    except ValueError:
+        return  # only a host can tell what a name means
+    if target != bound and not bound.is_unspecified:
+        raise Rejected(
+            f"unable to connect to server at '{uri.server}:{uri.port}': Connection refused",
+            code="VIR_ERR_SYSTEM_ERROR",
+        )

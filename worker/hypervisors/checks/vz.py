@@ -5,18 +5,18 @@ Sources: the 2015 patch's ``vzCheckFlags``; ``src/vz/vz_driver.c``.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from worker.errors import Rejected
 from worker.hypervisors.base import Phase
 from worker.hypervisors.checks.cookies import check_vz_cookie
 from worker.hypervisors.checks.refusals import check_mask, internal, invalid_arg, unsupported_operation
-from worker.hypervisors.checks.request import CheckRequest, State
-from worker.hypervisors.checks.uris import check_vz_uri
+from worker.hypervisors.checks.request import DOMAIN_UUID, CheckRequest, State
+from worker.hypervisors.checks.uris import check_connectable, check_vz_uri
 from worker.hypervisors.flags import PROFILES, MigrateFlag
-from worker.hypervisors.params import validate_params
+from worker.hypervisors.params import TypedParam, validate_params
 
 _REQUIRED = (MigrateFlag.LIVE, MigrateFlag.COMPRESSED, MigrateFlag.PERSIST_DEST)
-UUID = "11111111-2222-4333-8444-555555555555"
-"""Stands for the domain's uuid where a request has none."""
 
 
 def check_seed_flags(flags: int) -> None:
@@ -52,7 +52,7 @@ def _function(phase: Phase) -> str:
 
 def _lookup(request: CheckRequest) -> None:
     if request.state is State.ABSENT:
-        raise Rejected(f"no domain with matching uuid '{UUID}' ({request.domain})", code="VIR_ERR_NO_DOMAIN")
+        raise Rejected(f"no domain with matching uuid '{DOMAIN_UUID}' ({request.domain})", code="VIR_ERR_NO_DOMAIN")
 
 
 def _begin(request: CheckRequest) -> None:
@@ -75,6 +75,7 @@ def _prepare(request: CheckRequest) -> None:
 def _perform(request: CheckRequest) -> None:
     _lookup(request)
     if request.flags & MigrateFlag.PEER2PEER:
+        check_connectable(request.dconnuri)
         _begin_step(request)
         _prepare(request)
         if (uri := request.text("migrate_uri")) is not None:
@@ -82,8 +83,20 @@ def _perform(request: CheckRequest) -> None:
         return
     uri = request.text("migrate_uri")
     if uri is None and request.hypervisor == "vz-seed":
-        return  # the patch's own caller always passes prepare's URI
+        return  # the patch has no check of its own: prepare always hands a URI on
     if uri is None:
         raise internal("migrate uri is not set")
     check_vz_cookie(request.cookie)
     check_vz_uri(uri)
+
+
+def check_all_phases(request: CheckRequest) -> None:
+    """``virDomainMigrateVersion3Full``: what each phase hands to the next is valid."""
+    check_phase(request, Phase.BEGIN)
+    if request.state is State.PAUSED:
+        request = replace(request, flags=request.flags | MigrateFlag.PAUSED)
+    entries = tuple(entry for entry in request.params if entry.name != "destination_xml")
+    check_phase(replace(request, params=(*entries, TypedParam.string("destination_xml", "<xml>"))), Phase.PREPARE)
+    if request.text("migrate_uri") is None:
+        entries = (*entries, TypedParam.string("migrate_uri", "vzmigr://destination"))
+    check_phase(replace(request, params=entries), Phase.PERFORM)
