@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -14,6 +15,7 @@ from worker.errors import Rejected
 from worker.hypervisors.base import DomainState
 from worker.hypervisors.checks import check_migration
 from worker.hypervisors.flags import flag_label, parse_flags, resolve
+from worker.inventory import Host
 from worker.journal import Record
 from worker.runtime import Runtime
 from worker.scheduler import on_round
@@ -45,6 +47,7 @@ def resolved(parts: Runtime, ident: str, request: MigrateRequest) -> Record:
         )
     if destination.settings.cordoned:
         raise Rejected(f"{request.destination} is cordoned; name another host or uncordon it", code="cordoned")
+    _goes_there(request, destination)
     name = str(request.params.get("destination_name") or domain["name"])
     _name_is_free(parts, name, domain["uuid"], request.destination)
     settings = parts.settings
@@ -95,6 +98,22 @@ def _flags(profile: str, request: MigrateRequest) -> int:
             return parse_flags(names)
         case names:
             return parse_flags(",".join(names))
+
+
+def _goes_there(request: MigrateRequest, destination: Host) -> None:
+    """Nobody who can enqueue can send a domain's data to an address outside the inventory."""
+    address = destination.settings.address or destination.name
+    for param in ("migrate_uri", "disks_uri"):
+        uri = str(request.params.get(param) or "")
+        if not uri or uri.startswith("unix:"):
+            continue
+        # tcp:HOST:PORT is libvirt's old form of tcp://HOST:PORT.
+        parts = urlsplit(uri if "://" in uri else uri.replace(":", "://", 1))
+        if parts.hostname != urlsplit(f"//{address}").hostname:
+            raise Rejected(
+                f"{param} names another place than {destination.name}; leave it out, or name that host's address",
+                code="uri-elsewhere",
+            )
 
 
 def _name_is_free(parts: Runtime, name: str, uuid: str, destination: str) -> None:

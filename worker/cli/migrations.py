@@ -1,0 +1,163 @@
+"""``vmrelay cancel``, ``status``, ``list`` and ``watch``."""
+
+from __future__ import annotations
+
+import click
+
+from worker.cli import client
+from worker.cli.exits import FAILED
+from worker.contract import CANCEL
+from worker.errors import Rejected, Unavailable
+from worker.journal import Record
+
+STATES = {
+    "pending": ("pending",),
+    "running": ("active",),
+    "waiting": ("due",),
+    "in-doubt": ("doubt",),
+    "ended": ("ended",),
+}
+
+
+def find(ident: str) -> Record:
+    """A migration by its id or a beginning of it that only one has. Raises ``Rejected``."""
+    book = client.journal()
+    record = book.record(ident)
+    if record:
+        return record
+    found = [record for record in book.records() if record.id.startswith(ident)] if len(ident) >= 4 else []
+    if len(found) == 1:
+        return found[0]
+    many = f"{len(found)} migrations begin with" if found else "there is no migration"
+    raise Rejected(f"{many} '{ident[:80]}'; see 'vmrelay list'", code="unknown-migration")
+
+
+@click.command(short_help="Stop a migration.")
+@click.argument("migration")
+@click.option("--requested-by", default="", help="Who asks, for the record.")
+@click.option("--wait/--no-wait", default=False, help="Wait for what becomes of it.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Wait so long at most.")
+@client.output
+@click.pass_context
+def cancel(
+    ctx: click.Context, /, migration: str, requested_by: str, wait: bool, timeout: float | None, output: str
+) -> None:
+    """Cancel MIGRATION (its id, or the beginning of it): the domain stays on its source.
+
+    \b
+    Example:
+      vmrelay cancel 3f2a91 --wait
+
+    One that waits ends at once. A running one stops at its next look; after perform it is too late, and
+    the migration succeeds.
+    """
+    record = find(migration)
+    if record.state == "ended":
+        raise Rejected(f"migration {record.id} is over: {record.outcome}", code="over")
+    from celery.exceptions import TimeoutError as Late
+
+    from worker.app import app
+
+    ident = client.enqueue(CANCEL, {"migration": record.id, "requested_by": requested_by})
+    try:
+        answer = app.AsyncResult(ident).get(timeout=client.ACCEPT_SECONDS)
+    except Late:
+        raise Unavailable("no scheduler has taken the request; is one running? (vmrelay doctor)") from None
+    if wait:
+        from worker.cli.progress import wait_for
+
+        code = wait_for(record.id, timeout, output)
+        ended = client.journal().record(record.id)
+        ctx.exit(0 if ended and ended.outcome == "cancelled" else code or FAILED)
+    client.as_json(answer) if output == "json" else click.echo(f"{record.id} {answer['answer']}")
+
+
+@click.command(short_help="Show one migration.")
+@click.argument("migration")
+@click.option("--events", is_flag=True, help="Show everything that happened to it, too.")
+@client.output
+def status(migration: str, events: bool, output: str) -> None:
+    """Show MIGRATION (its id, or the beginning of it).
+
+    \b
+    Example:
+      vmrelay status 3f2a91 --events
+    """
+    record = find(migration)
+    happened = client.journal().events(record.id) if events else []
+    if output == "json":
+        more = [{"at": int(at.split("-")[0]) / 1000, "type": kind} | data for at, kind, data in happened]
+        client.as_json(record.document() | ({"events": more} if events else {}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    for name, value in record.document().items():
+        if value not in (None, [], "", {}) and name != "phases":
+            table.add_row(name, str(value))
+    for run in record.phases:
+        failed = f"  failed: {run.error}" if run.error else ""
+        table.add_row(f"attempt {run.attempt}", f"{run.name:<8} {run.host:<12} {run.seconds:.3f} s{failed}")
+    for _, kind, data in happened:
+        table.add_row(kind, client.line_of(kind, data) or "")
+    Console().print(table)
+
+
+@click.command(name="list", short_help="List migrations.")
+@click.option("--state", type=click.Choice(list(STATES)), multiple=True, help="Only these.")
+@click.option("--host", help="Only those that leave or enter this host.")
+@click.option("-n", "--limit", type=click.IntRange(1, 10000), default=50, show_default=True, help="So many at most.")
+@client.output
+def list_(state: tuple[str, ...], host: str | None, limit: int, output: str) -> None:
+    """List migrations, newest first.
+
+    \b
+    Examples:
+      vmrelay list --state running
+      vmrelay list --host alpha -o json
+    """
+    indexes = [index for name in state for index in STATES[name]]
+    records = [
+        record
+        for record in client.journal().records(*indexes, most=limit)
+        if host is None or host in (record.source, record.destination)
+    ]
+    if output == "json":
+        client.as_json([record.document() for record in records])
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("id", "domain", "from", "to", "state", "phase", "attempts", "seconds", "downtime", "error", box=None)
+    for record in records:
+        table.add_row(
+            record.id[:8],
+            record.domain,
+            record.source,
+            record.destination,
+            record.outcome or record.state,
+            record.phase if record.state == "active" else "",
+            str(record.attempt),
+            f"{record.seconds:.1f}" if record.seconds is not None else "",
+            f"{record.downtime_seconds:.3f}" if record.downtime_seconds is not None else "",
+            record.reason if record.outcome != "succeeded" else "",
+        )
+    Console().print(table)
+
+
+@click.command(short_help="Follow a migration.")
+@click.argument("migration")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Wait so long at most.")
+@client.output
+@click.pass_context
+def watch(ctx: click.Context, /, migration: str, timeout: float | None, output: str) -> None:
+    """Follow MIGRATION to its end; the exit code is that of ``migrate``.
+
+    \b
+    Example:
+      vmrelay watch 3f2a91
+    """
+    from worker.cli.progress import wait_for
+
+    ctx.exit(wait_for(find(migration).id, timeout, output))
