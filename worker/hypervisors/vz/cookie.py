@@ -67,19 +67,25 @@ def braced(uuid: str) -> str:
     return f"{{{uuid}}}"
 
 
+def xml_text(text: str) -> str:
+    """A text without the characters that XML cannot carry, as libvirt writes it."""
+    return _NOT_XML.sub("", text)
+
+
 def _bake(elements: dict[str, str]) -> bytes:
     root = ElementTree.Element(ROOT)
     for tag, text in elements.items():
-        ElementTree.SubElement(root, tag).text = _NOT_XML.sub("", text)
+        ElementTree.SubElement(root, tag).text = xml_text(text)
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8") + b"\n\0"
+    document: bytes = ElementTree.tostring(root, encoding="utf-8")
+    return document + b"\n\0"
 
 
 def _uuid(cookie: bytes, tag: str) -> str:
     if not cookie or not cookie.endswith(b"\0"):
         raise _malformed("Invalid migration cookie")
     try:
-        element = xml_root(cookie).find(tag)
+        element = xml_root(cookie, "(_migration_cookie)").find(tag)
     except Rejected as error:
         raise _malformed(error.message, error.code) from None
     text = "" if element is None else "".join(element.itertext())

@@ -9,7 +9,7 @@ headers do. The simulator implements this protocol (``simulator/client.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import Protocol
@@ -140,13 +140,13 @@ class Job(Protocol):
     def get_error(self) -> Event | None:
         """``PrlJob_GetError``; ``None`` where the SDK says ``PRL_ERR_NO_DATA``."""
 
-    def get_events(self) -> list[Event]:
+    def get_events(self) -> Sequence[Event]:
         """``PrlJob_GetResult`` of a failed job: its nested events (precondition causes)."""
 
     def get_vm(self) -> Vm:
         """``PrlJob_GetResult``, parameter 0 of a ``PrlSrv_GetVmConfig`` job."""
 
-    def get_vms(self) -> list[Vm]:
+    def get_vms(self) -> Sequence[Vm]:
         """``PrlJob_GetResult``, all parameters of a ``PrlSrv_GetVmListEx`` job."""
 
     def get_vm_state(self) -> VmState:
