@@ -20,13 +20,14 @@ as_user() {
 # The socket's path must fit into 107 bytes, so the folders under a host have names of one letter.
 host_uri() { printf 'qemu+unix:///session?socket=%s/%s/r/libvirt/libvirt-sock\n' "$1" "$2"; }
 
-# Pids of the daemons and guests of the lab in this folder: every one of them has a path of it in its argv.
+# Pids of the daemons and guests of the lab in this folder, also of those that are just being started.
 lab_pids() {
-  local proc comm
+  local proc comm argv
   for proc in /proc/[0-9]*; do
+    argv=$(tr '\0' '\n' 2> /dev/null < "$proc/cmdline") || continue
+    [[ $argv == *"$1/"* ]] || continue
     read -r comm 2> /dev/null < "$proc/comm" || continue
-    case $comm in libvirtd | qemu-system-*) ;; *) continue ;; esac
-    if tr '\0' '\n' < "$proc/cmdline" 2> /dev/null | grep -qF -- "$1/"; then printf '%s\n' "${proc#/proc/}"; fi
+    if [[ $comm == qemu-system-* || $argv == *libvirtd$'\n'* ]]; then printf '%s\n' "${proc#/proc/}"; fi
   done
 }
 

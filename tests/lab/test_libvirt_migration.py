@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from worker.errors import Cancelled, HypervisorError, Rejected, Retry
-from worker.hypervisors.base import Begun, DomainState, Stop
+from worker.hypervisors.base import DomainState, Move, Stop
 from worker.hypervisors.flags import MigrateFlag as Flag
 
 if TYPE_CHECKING:
@@ -297,8 +297,6 @@ def test_flags_are_checked_before_the_domain_is_touched(stage: Stage) -> None:
 def test_unknown_domain(stage: Stage) -> None:
     """Begin names the domain that is not there; confirm takes it for done."""
     ghost = str(uuids.uuid4())
-    from worker.hypervisors.base import Move
-
     with pytest.raises(HypervisorError, match=ghost) as caught:
         stage.source.begin(Move("ghost", ghost, LIVE), stage.watch)
     assert (caught.value.code, caught.value.untouched) == ("VIR_ERR_NO_DOMAIN", True)
@@ -366,11 +364,13 @@ def test_nothing_secret_is_logged(
     secret = f"secret-{uuids.uuid4()}"
     with caplog.at_level(logging.DEBUG):
         begun = stage.source.begin(guest.move(), stage.watch)
-        begun = Begun(begun.xml.replace("<name>", f"<{secret}><name>"), begun.cookie)
+        # libvirt's XML errors quote the line at fault, and a password may stand there
+        torn_xml = begun.xml.replace("<name>", f"<graphics passwd='{secret}' <name>")
         with pytest.raises(HypervisorError) as torn:
-            stage.destination.prepare(guest.move(), begun.xml, begun.cookie, stage.watch)
+            stage.destination.prepare(guest.move(), torn_xml, begun.cookie, stage.watch)
+        torn_cookie = begun.cookie.replace(b"<name>", f"<name><a b='{secret}' <".encode())
         with pytest.raises(HypervisorError) as odd:
-            stage.destination.prepare(guest.move(), begun.xml, f"<{secret}".encode() + b"\0", stage.watch)
+            stage.destination.prepare(guest.move(), begun.xml, torn_cookie, stage.watch)
         stage.drop(guest.move())
         stage.migrate(guest.move())
     said = capfd.readouterr()
@@ -378,7 +378,7 @@ def test_nothing_secret_is_logged(
         assert "qemu-migration" not in text
         assert "<domain" not in text
         assert secret not in text
-    assert torn.value.code == "VIR_ERR_XML_DETAIL"
     for error in (torn.value, odd.value):
+        assert error.code == "VIR_ERR_XML_DETAIL"
         assert "<domain" not in str(error)
         assert secret not in str(error)
