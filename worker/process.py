@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from types import FrameType
 
 import structlog
+from celery.exceptions import SecurityWarning
 from celery.signals import worker_ready
 
 from worker.app import app
@@ -22,8 +25,10 @@ def run(name: str, queue: str, threads: int, *, ready: Callable[[], None], drain
     The first SIGTERM or SIGINT calls ``drain`` in a thread of its own and goes on consuming until it
     returns: what is in flight still needs its later phases. A second one stops at once.
     """
+    # Celery warns root of pickled messages; only JSON is accepted here, and doctor has advice on root.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     worker = app.Worker(
-        hostname=f"{name}@%h",
+        hostname=f"{name}@{socket.gethostname()}",
         pool="threads",
         concurrency=threads,
         queues=[queue],

@@ -86,6 +86,11 @@ class Settings(BaseSettings):
     seal_key_file: Path | None = None
     """32 random bytes that all agents share; ``<state_dir>/seal.key`` where not given."""
 
+    embedded_redis: bool = False
+    """``vmrelay up`` starts a Redis of its own at ``redis_url`` (development and demo only)."""
+    simulator_file: Path | None = None
+    """Describes the simulated hosts behind ``vzsim://`` URIs; relative to the configuration file."""
+
     keep_seconds: int = Field(default=7 * 86400, ge=1)
     """How long the record of an ended migration is kept."""
     lease_seconds: float = Field(default=15.0, gt=0)
@@ -176,9 +181,12 @@ def load(**overrides: object) -> Settings:
     except ValueError as broken:
         raise SettingsError(f"{config_file()} cannot be read: {broken}") from None
     base = config_file()
+    beside = base.parent if base else Path()
     if not settings.state_dir.is_absolute():
-        root = base.parent if base and "VMRELAY_STATE_DIR" not in os.environ else Path()
+        root = Path() if "VMRELAY_STATE_DIR" in os.environ else beside
         settings.state_dir = (root / settings.state_dir).absolute()
+    if settings.simulator_file and not settings.simulator_file.is_absolute():
+        settings.simulator_file = (beside / settings.simulator_file).absolute()
     for host in settings.hosts.values():
         host.uri = host.uri.replace("{state_dir}", str(settings.state_dir))
     return settings
