@@ -36,9 +36,11 @@ class HostOrCommand(click.Group):
         try:
             return super().invoke(ctx)
         except RelayError as error:
-            refused = click.ClickException(str(error))
-            refused.exit_code = 2
-            raise refused from error
+            raise _Refused(str(error)) from error
+
+
+class _Refused(click.ClickException):
+    exit_code = 2
 
 
 def _common(command: Command) -> Command:

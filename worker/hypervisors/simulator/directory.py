@@ -1,6 +1,6 @@
 """The durable part of a host: its virtual machines and what QEMU does with them.
 
-One JSON file for each host, replaced atomically at every change of registration or state. Everything
+One file of JSON lines for each host, written at every change of registration or state. Everything
 else a dispatcher knows (sessions, locks, tasks, the state MIGRATING) dies with it (vz-sdk 3.4), while
 QEMU runs on: a guest's heartbeat goes on counting through a crash of its dispatcher.
 """
@@ -11,14 +11,19 @@ import json
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 from worker.errors import SettingsError
 from worker.hypervisors.simulator.config import GuestState, SimulatedVm
 
 BEATS_PER_SECOND = 100
+MOST_HISTORY = 2000
+"""Lines of outdated changes that the file may hold."""
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass
@@ -89,18 +94,25 @@ def guest_from(vm: SimulatedVm, home: str, cpu_model: str) -> Guest:
 
 
 class Directory:
-    """The virtual machines of one host, on disk."""
+    """The virtual machines of one host, on disk.
+
+    Each change is one line appended to the file, so that it costs the same however many there are; a
+    line torn by a crash is a change that never was. The file is rewritten at each start, and when most
+    of it is history.
+    """
 
     def __init__(self, path: Path, *, sync: bool) -> None:
         """``sync``: have each change on the disk itself before going on."""
         self._path = path
         self._sync = sync
         self._guests: dict[str, Guest] = {}
-        self._lines: dict[str, str] = {}
+        self._file: IO[bytes] | None = None
+        self._lines = 0
         self.is_new = not path.exists()
         """Nothing was there yet: this is the host's first start."""
         if not self.is_new:
             self._load()
+            self._rewrite()
 
     def get(self, uuid: str) -> Guest | None:
         """By plain uuid."""
@@ -114,53 +126,68 @@ class Directory:
         """Every guest, in order of registration."""
         return list(self._guests.values())
 
-    def save(self, *guests: Guest) -> None:
-        """Register these guests, or keep their changed state."""
-        for guest in guests:
-            self._guests[guest.uuid] = guest
-            self._lines[guest.uuid] = json.dumps(vars(guest), ensure_ascii=False)
-        self._write()
+    def create(self, guests: Iterable[Guest]) -> None:
+        """The first start: register these, all or none."""
+        self._guests = {guest.uuid: guest for guest in guests}
+        self._rewrite()
+
+    def save(self, guest: Guest) -> None:
+        """Register a guest, or keep its changed state."""
+        self._guests[guest.uuid] = guest
+        self._append(_line(guest))
 
     def remove(self, uuid: str) -> None:
         """Forget a guest; harmless where there is none."""
         if self._guests.pop(uuid, None) is not None:
-            del self._lines[uuid]
-            self._write()
+            self._append(_encoder.encode({"gone": uuid}))
+
+    def close(self) -> None:
+        """Nothing more is going to change."""
+        if self._file is not None:
+            self._file.close()
+
+    def _append(self, line: str) -> None:
+        if self._file is None or self._lines > MOST_HISTORY + 4 * len(self._guests):
+            self._rewrite()  # which holds this change already
+            return
+        self._file.write(line.encode() + b"\n")
+        self._file.flush()
+        if self._sync:
+            os.fsync(self._file.fileno())
+        self._lines += 1
 
     def _load(self) -> None:
         try:
-            document = json.loads(self._path.read_text())
-            guests = [Guest(**entry) for entry in document["vms"]]
+            *lines, _torn = self._path.read_bytes().split(b"\n")
+            for change in map(json.loads, lines):
+                if "gone" in change:
+                    self._guests.pop(change["gone"], None)
+                else:
+                    self._guests[change["uuid"]] = Guest(**change)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SettingsError(
                 f"the simulator's state file {self._path} cannot be read ({error}); "
                 "remove it to start again with the virtual machines of the TOML file"
             ) from error
-        self._guests = {guest.uuid: guest for guest in guests}
-        self._lines = {guest.uuid: json.dumps(asdict(guest), ensure_ascii=False) for guest in guests}
 
-    def _write(self) -> None:
-        _replace(self._path, _document(self._lines.values()), sync=self._sync)
-
-
-def _document(lines: Iterable[str]) -> bytes:
-    return ('{"vms": [\n' + ",\n".join(lines) + "\n]}\n").encode()
-
-
-def _replace(path: Path, content: bytes, *, sync: bool) -> None:
-    """Put the content in the file's place, all or nothing."""
-    temporary = f"{path}.new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(descriptor, content)
-        if sync:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(temporary, path)
-    if sync:
-        folder = os.open(path.parent, os.O_RDONLY)
+    def _rewrite(self) -> None:
+        """Put a file without history in the old one's place, all or nothing."""
+        if self._file is not None:
+            self._file.close()
+        temporary = self._path.with_name(self._path.name + ".new")
+        with temporary.open("wb") as fresh:
+            fresh.writelines(_line(guest).encode() + b"\n" for guest in self._guests.values())
+            fresh.flush()
+            os.fsync(fresh.fileno())
+        temporary.replace(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+        self._file = self._path.open("ab")
+        self._lines = len(self._guests)
+
+
+def _line(guest: Guest) -> str:
+    return _encoder.encode(vars(guest))

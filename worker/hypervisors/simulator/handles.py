@@ -26,7 +26,8 @@ class SimulatedJob:
 
     def __init__(self, server: SimulatedServer, task: str = "") -> None:
         self._server = server
-        self._task = task
+        self.task = task
+        """The request's uuid at the dispatcher, of a migrate job."""
         self._done = threading.Event()
         self._reply: Message = {}
 
@@ -79,7 +80,7 @@ class SimulatedJob:
 
     def cancel(self) -> SimulatedJob:
         """See ``sdk.Job``."""
-        return self._server.request({"op": "job_cancel", "task": self._task})
+        return self._server.request({"op": "job_cancel", "task": self.task})
 
     def finish(self, reply: Message) -> None:
         """The reply is here (the reader thread)."""

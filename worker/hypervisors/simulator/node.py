@@ -92,7 +92,7 @@ class Node:
         self.config = config
         self.host = config.host(name)
         self.clock = Clock(config.clock_scale, config.instant)
-        self.directory = Directory(config.state_dir / f"{name}.json", sync=not config.instant)
+        self.directory = Directory(config.state_dir / f"{name}.jsonl", sync=not config.instant)
         self.faults = Faults()
         self.locks = Locks(self.clock)
         self.sessions: dict[str, Session] = {}
@@ -117,7 +117,7 @@ class Node:
             for vm in self.config.vms
             if vm.host == self.name
         ]
-        self.directory.save(*guests)
+        self.directory.create(guests)
         for fault in self.config.faults:
             if fault.host == self.name:
                 self.faults.arm(fault)

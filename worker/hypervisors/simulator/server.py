@@ -79,7 +79,11 @@ def serve(name: str, config: SimulatorConfig, ready: Callable[[Path], None] | No
     path = config.socket_path(name)
     config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with OnlyOne(config.state_dir / f"{name}.lock", name):
-        asyncio.run(_serve(Node(name, config), path, ready))
+        node = Node(name, config)
+        try:
+            asyncio.run(_serve(node, path, ready))
+        finally:
+            node.directory.close()
 
 
 async def _serve(node: Node, path: Path, ready: Callable[[Path], None] | None) -> None:
