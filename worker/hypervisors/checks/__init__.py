@@ -35,7 +35,7 @@ def check_migration(profile_name: str, flags: int, params: Mapping[str, ParamVal
 
     Raises ``Rejected``: the code is libvirt's symbol, the message is libvirt's, followed in
     parentheses by the driver's reason where a flag is to blame. ``bad-request`` is the code for flags
-    and parameter values that no libvirt call can hold.
+    and parameter values that no libvirt call can hold. ``domain`` and ``uuid`` only show in messages.
     """
     rules = profile(profile_name)
     if not 0 <= flags < 1 << MASK_BITS:
@@ -46,6 +46,8 @@ def check_migration(profile_name: str, flags: int, params: Mapping[str, ParamVal
         flags=flags,
         params=tuple(typed_params(params)),
         state=_STATES.get(state, State.RUNNING),
+        domain=domain,
+        uuid=uuid,
     )
     try:
         if request.hypervisor == "vz-seed":

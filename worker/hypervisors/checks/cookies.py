@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree
-from xml.parsers import expat
+from xml.etree.ElementTree import Element
 
-from worker.errors import Rejected
 from worker.hypervisors.checks.refusals import internal
 from worker.hypervisors.checks.request import UNSAID, VALID
+from worker.hypervisors.checks.xml import xml_root
 
 _UUID = re.compile(r"\s*(?:[- ]*[0-9A-Fa-f]{2}){16}\s*", re.ASCII)
 
@@ -21,35 +20,6 @@ def stands_for_valid(cookie: bytes | None) -> bool:
 def uuid_ok(text: str) -> bool:
     """``virUUIDParse``: 32 hexadecimal digits, dashes or spaces between the pairs."""
     return _UUID.fullmatch(text) is not None
-
-
-_LIBXML_TEXTS = {
-    expat.errors.codes[expat.errors.XML_ERROR_NO_ELEMENTS]: "Start tag expected, '<' not found",
-    expat.errors.codes[expat.errors.XML_ERROR_SYNTAX]: "Start tag expected, '<' not found",
-    expat.errors.codes[expat.errors.XML_ERROR_TAG_MISMATCH]: "Opening and ending tag mismatch",
-    expat.errors.codes[expat.errors.XML_ERROR_UNCLOSED_TOKEN]: "Premature end of data in tag",
-    expat.errors.codes[expat.errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT]: ("Extra content at the end of the document"),
-    expat.errors.codes[expat.errors.XML_ERROR_DUPLICATE_ATTRIBUTE]: "Attribute redefined",
-    expat.errors.codes[expat.errors.XML_ERROR_UNDEFINED_ENTITY]: "Entity not defined",
-}
-
-
-def xml_root(document: bytes, label: str) -> ElementTree.Element:
-    """The root of an XML text up to its first NUL, as C reads it.
-
-    Raises ``Rejected`` (``VIR_ERR_XML_DETAIL``) with libvirt's label and line and libxml2's text,
-    without the excerpt of the document that libvirt adds: a cookie is a secret.
-    """
-    text = document.split(b"\0")[0]
-    try:
-        # expat bounds the expansion of entities by itself
-        return ElementTree.fromstring(text)  # noqa: S314
-    except ElementTree.ParseError as error:
-        line = error.position[0]
-        reason = "Document is empty" if not text.strip() else _LIBXML_TEXTS.get(error.code, str(error))
-        raise Rejected(f"{label}:{line}: {reason}", code="VIR_ERR_XML_DETAIL") from None
-    except ValueError as error:
-        raise Rejected(f"{label}:1: {error}", code="VIR_ERR_XML_DETAIL") from None
 
 
 def check_vz_cookie(cookie: bytes | None) -> None:
@@ -104,7 +74,7 @@ def check_qemu_cookie(cookie: bytes, *, name: str, uuid: str, own_host: str, fea
     _check_parts(root, features)
 
 
-def _child_text(root: ElementTree.Element, tag: str) -> str:
+def _child_text(root: Element, tag: str) -> str:
     """XPath's ``string(./tag[1])`` in libvirt's reading: empty counts as missing."""
     child = root.find(tag)
     text = "" if child is None else "".join(child.itertext())
@@ -113,7 +83,7 @@ def _child_text(root: ElementTree.Element, tag: str) -> str:
     return text
 
 
-def _check_sender(root: ElementTree.Element, name: str, uuid: str, own_host: str) -> None:
+def _check_sender(root: Element, name: str, uuid: str, own_host: str) -> None:
     if (found := _child_text(root, "name")) != name:
         raise internal(f"Incoming cookie data had unexpected name {found} vs {name}")
     if (found := _child_text(root, "uuid")) != uuid:
@@ -130,7 +100,7 @@ def _digits(uuid: str) -> str:
     return re.sub(r"[^0-9a-f]", "", uuid.lower())
 
 
-def _check_parts(root: ElementTree.Element, features: frozenset[str]) -> None:
+def _check_parts(root: Element, features: frozenset[str]) -> None:
     if "graphics" in features and (graphics := root.find("graphics")) is not None:
         _check_graphics(graphics)
     if "lockstate" in features and (lock := root.find("lockstate")) is not None and not lock.get("driver"):
@@ -148,7 +118,7 @@ def _check_parts(root: ElementTree.Element, features: frozenset[str]) -> None:
         _check_bitmaps(root)
 
 
-def _check_graphics(graphics: ElementTree.Element) -> None:
+def _check_graphics(graphics: Element) -> None:
     kind = graphics.get("type")
     if not kind:
         raise internal("missing type attribute in migration data")
@@ -161,7 +131,7 @@ def _check_graphics(graphics: ElementTree.Element) -> None:
         raise internal("missing listen attribute in migration data")
 
 
-def _check_nbd(nbd: ElementTree.Element) -> None:
+def _check_nbd(nbd: Element) -> None:
     port = nbd.get("port")
     if port and not re.fullmatch(r"\s*[+-]?\d+", port):
         raise internal(f"Malformed nbd port '{port}'")
@@ -173,7 +143,7 @@ def _check_nbd(nbd: ElementTree.Element) -> None:
             raise internal(f"Malformed disk capacity: '{capacity}'")
 
 
-def _check_bitmaps(root: ElementTree.Element) -> None:
+def _check_bitmaps(root: Element) -> None:
     for disk in root.findall("blockDirtyBitmaps/disk"):
         bitmaps = disk.findall("bitmap")
         named = all(b.get("name") is not None and b.get("alias") is not None for b in bitmaps)

@@ -6,26 +6,47 @@ Sources: ``virDomainDefParseString``, ``virDomainDefCheckABIStability`` of libvi
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 from worker.errors import Rejected
-from worker.hypervisors.checks.cookies import xml_root
+from worker.hypervisors.checks.cookies import uuid_ok
 from worker.hypervisors.checks.refusals import internal
+from worker.hypervisors.checks.xml import xml_root
 
 _PLACEHOLDER = re.compile(r"<(xml|valid)\b[^<>/]*>")
 """``<xml>`` in a request stands for a definition that the source's libvirt wrote itself."""
 
 
-def read_domain(xml: str) -> ElementTree.Element | None:
+def read_domain(xml: str) -> Element | None:
     """The definition, or ``None`` for a placeholder. Raises ``Rejected`` as libvirt's parser would."""
     if _PLACEHOLDER.fullmatch(xml):
         return None
     root = xml_root(xml.encode("utf-8", "surrogatepass"), "(domain_definition)")
     if root.tag != "domain":
-        raise Rejected(f"expecting root element of 'domain', not '{root.tag}'", code="VIR_ERR_XML_ERROR")
-    if root.get("type") is None:
+        raise _xml_error(f"expecting root element of 'domain', not '{root.tag}'")
+    name, uuid = _text(root, "name"), _text(root, "uuid")
+    if not name:
+        raise Rejected("missing name information", code="VIR_ERR_NO_NAME")
+    if "/" in name:
+        raise _xml_error(f"name {name} cannot contain '/'")
+    if uuid and not uuid_ok(uuid):
+        raise internal("malformed uuid element")
+    if not root.get("type"):
         raise internal("missing domain type attribute")
+    if not _text(root, "os/type"):
+        raise _xml_error("an os <type> must be specified")
+    if not _text(root, "memory") and root.find("cpu/numa") is None:
+        raise _xml_error("Memory size must be specified via <memory> or in the <numa> configuration")
     return root
+
+
+def _xml_error(message: str) -> Rejected:
+    return Rejected(message, code="VIR_ERR_XML_ERROR")
+
+
+def _text(root: Element, path: str) -> str:
+    found = root.find(path)
+    return "" if found is None else "".join(found.itertext())
 
 
 def check_same_abi(xml: str, *, name: str, uuid: str) -> None:
@@ -33,10 +54,12 @@ def check_same_abi(xml: str, *, name: str, uuid: str) -> None:
     root = read_domain(xml)
     if root is None:
         return
-    for tag, own, text in (
-        ("uuid", uuid, f"Target domain uuid {{}} does not match source {uuid}"),
-        ("name", name, f"Target domain name '{{}}' does not match source '{name}'"),
-    ):
-        found = (root.findtext(tag) or "").strip()
-        if found and found != own:
-            raise Rejected(text.format(found), code="VIR_ERR_CONFIG_UNSUPPORTED")
+    found = _text(root, "uuid")
+    if found and found != uuid:
+        raise _abi(f"Target domain uuid {found} does not match source {uuid}")
+    if (found := _text(root, "name")) != name:
+        raise _abi(f"Target domain name '{found}' does not match source '{name}'")
+
+
+def _abi(message: str) -> Rejected:
+    return Rejected(message, code="VIR_ERR_CONFIG_UNSUPPORTED")

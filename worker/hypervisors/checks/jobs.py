@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from worker.errors import Rejected
 from worker.hypervisors.checks.refusals import internal, invalid_operation
-from worker.hypervisors.checks.request import DOMAIN_UUID, CheckRequest, State
+from worker.hypervisors.checks.request import CheckRequest, State
 
 _MAX_SPEED = (2**63 - 1) // 2**20
 _MAX_POSTCOPY_SPEED = (2**64 - 1) // 2**20
@@ -24,7 +24,7 @@ def check_active(request: CheckRequest) -> None:
 def check_exists(request: CheckRequest) -> None:
     """The look-up of the domain by its uuid."""
     if request.state is State.ABSENT:
-        raise Rejected(f"no domain with matching uuid '{DOMAIN_UUID}' ({request.domain})", code="VIR_ERR_NO_DOMAIN")
+        raise Rejected(f"no domain with matching uuid '{request.uuid}' ({request.domain})", code="VIR_ERR_NO_DOMAIN")
 
 
 def check_abort(request: CheckRequest, *, postcopy: bool = False) -> None:

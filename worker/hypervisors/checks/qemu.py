@@ -12,6 +12,19 @@ from worker.errors import Rejected
 from worker.hypervisors.base import Phase
 from worker.hypervisors.checks import cookies, qemu_domain, qemu_tuning
 from worker.hypervisors.checks.domain_xml import check_same_abi, read_domain
+from worker.hypervisors.checks.qemu_destination import prepare, prepare_step
+from worker.hypervisors.checks.qemu_rules import (
+    NON_SHARED,
+    check_disk_transport,
+    check_listen_address,
+    check_memory_limit,
+    check_offline,
+    check_one_disks_port,
+    check_postcopy,
+    check_tls,
+    check_tls_forced,
+    daemon_dies,
+)
 from worker.hypervisors.checks.refusals import (
     check_mask,
     internal,
@@ -20,12 +33,11 @@ from worker.hypervisors.checks.refusals import (
     unsupported_arg,
     unsupported_operation,
 )
-from worker.hypervisors.checks.request import DOMAIN_UUID, UNSAID, VALID, CheckRequest, State
-from worker.hypervisors.checks.uris import check_connectable, check_disks_uri, check_qemu_uri, check_reachable
+from worker.hypervisors.checks.request import UNSAID, VALID, CheckRequest, State
+from worker.hypervisors.checks.uris import check_connectable, check_qemu_uri, check_reachable
 from worker.hypervisors.flags import PROFILES, MigrateFlag
 from worker.hypervisors.params import TypedParam, validate_params
 
-_NON_SHARED = MigrateFlag.NON_SHARED_DISK | MigrateFlag.NON_SHARED_INC
 _PEER = MigrateFlag.PEER2PEER | MigrateFlag.TUNNELLED
 _SOURCE_ONLY = MigrateFlag.ABORT_ON_ERROR | MigrateFlag.AUTO_CONVERGE
 
@@ -43,7 +55,7 @@ def check_phase(request: CheckRequest, phase: Phase, *, alone: bool = True, para
         case Phase.BEGIN:
             _begin(request)
         case Phase.PREPARE:
-            _prepare(request)
+            prepare(request)
         case Phase.PERFORM:
             _perform(request, alone=alone)
         case Phase.FINISH:
@@ -92,7 +104,7 @@ def _with_uri(request: CheckRequest) -> CheckRequest:
 
 def _lookup(request: CheckRequest) -> None:
     if request.state is State.ABSENT:
-        raise Rejected(f"no domain with matching uuid '{DOMAIN_UUID}' ({request.domain})", code="VIR_ERR_NO_DOMAIN")
+        raise Rejected(f"no domain with matching uuid '{request.uuid}' ({request.domain})", code="VIR_ERR_NO_DOMAIN")
 
 
 def _not_migrating(request: CheckRequest) -> Rejected:
@@ -102,17 +114,6 @@ def _not_migrating(request: CheckRequest) -> Rejected:
 def _check_active(request: CheckRequest) -> None:
     if not request.flags & MigrateFlag.OFFLINE and not request.state.active:
         raise invalid_operation("domain is not running")
-
-
-def _check_tls_forced(request: CheckRequest) -> None:
-    exempt = request.flags & (MigrateFlag.TUNNELLED | MigrateFlag.TLS)
-    if request.cfg & {"tls-force", "migrate-tls-force"} and not exempt:
-        raise invalid_operation("this libvirtd instance allows migration only with VIR_MIGRATE_TLS flag")
-
-
-def _check_tls(request: CheckRequest) -> None:
-    if request.flags & MigrateFlag.TLS and request.cfg & {"no-tls", "tls-unconfigured"}:
-        raise invalid_operation("host migration TLS directory not configured")
 
 
 def _check_resumable(request: CheckRequest, *, begun: bool = False) -> None:
@@ -129,7 +130,7 @@ def _check_resumable(request: CheckRequest, *, begun: bool = False) -> None:
 
 def _begin(request: CheckRequest) -> None:
     _lookup(request)
-    _check_tls_forced(request)
+    check_tls_forced(request)
     _check_resumable(request)
     _check_active(request)
     _begin_step(request)
@@ -140,166 +141,26 @@ def _begin_step(request: CheckRequest) -> None:
     flags = request.flags
     qemu_domain.check_allowed(request)
     qemu_domain.check_safe(request)
-    _check_postcopy(flags)
+    check_postcopy(flags)
     if flags & MigrateFlag.OFFLINE:
-        _check_offline(flags)
+        check_offline(flags)
     if flags & MigrateFlag.ZEROCOPY and not flags & MigrateFlag.PARALLEL:
         raise invalid_operation("zero-copy is only available for parallel migration")
-    if flags & _NON_SHARED:
+    if flags & NON_SHARED:
         for disk in request.texts("migrate_disks"):
             if disk not in qemu_domain.disks(request):
                 raise invalid_arg(f"disk target {disk} not found")
     if (xml := request.text("destination_xml")) is not None:
-        check_same_abi(xml, name=request.domain, uuid=DOMAIN_UUID)
-
-
-def _check_postcopy(flags: int) -> None:
-    if not flags & MigrateFlag.POSTCOPY:
-        return
-    if not flags & MigrateFlag.LIVE or flags & MigrateFlag.PAUSED:
-        raise unsupported_arg("post-copy migration is not supported with non-live or paused migration")
-    if flags & MigrateFlag.TUNNELLED:
-        raise unsupported_arg("post-copy is not supported with tunnelled migration")
-
-
-def _check_offline(flags: int) -> None:
-    if flags & _NON_SHARED:
-        raise invalid_operation("offline migration cannot handle non-shared storage")
-    if not flags & MigrateFlag.PERSIST_DEST:
-        raise invalid_operation("offline migration must be specified with the persistent flag set")
-    if flags & MigrateFlag.TUNNELLED:
-        raise invalid_operation("tunnelled offline migration does not make sense")
-
-
-def _check_disk_transport(request: CheckRequest) -> None:
-    """Disks that are copied need a URI of their own where memory goes through a UNIX socket."""
-    wanted = request.flags & _NON_SHARED or request.texts("migrate_disks")
-    if wanted and _over_unix(request) and request.text("disks_uri") is None:
-        raise invalid_arg("NBD URI must be supplied when migration URI uses UNIX transport method")
-
-
-def _check_one_disks_port(request: CheckRequest) -> None:
-    if request.text("disks_uri") is not None and request.number("disks_port"):
-        raise invalid_arg("Both port and URI requested for disk migration while being mutually exclusive")
-
-
-def _check_listen_address(request: CheckRequest) -> None:
-    if request.text("listen_address") is not None and _over_unix(request):
-        raise invalid_arg("Usage of listen-address is forbidden when migration URI uses UNIX transport method")
-
-
-def _over_unix(request: CheckRequest) -> bool:
-    return (request.text("migrate_uri") or "").startswith("unix:")
-
-
-def _prepare(request: CheckRequest) -> None:
-    qemu_tuning.check_values(request, source=False)
-    _check_disk_transport(request)
-    _check_one_disks_port(request)
-    _check_listen_address(request)
-    if request.flags & MigrateFlag.TUNNELLED:
-        raise internal("Tunnelled migration requested but invalid RPC method called")
-    _prepare_definition(request)
-    uri = request.text("migrate_uri")
-    if uri is None and request.dst_hostname.startswith("localhost"):
-        raise internal("hostname on destination resolved to localhost, but migration requires an FQDN")
-    protocol = "tcp" if uri is None else check_qemu_uri(uri)
-    _prepare_step(request, protocol)
-
-
-def _prepare_definition(request: CheckRequest) -> None:
-    xml = request.text("destination_xml")
-    if xml is None:
-        raise internal("no domain XML passed")
-    read_domain(xml)
-
-
-def _prepare_step(request: CheckRequest, protocol: str) -> None:
-    """``qemuMigrationDstPrepareAny``."""
-    flags = request.flags
-    if flags & MigrateFlag.OFFLINE:
-        _check_offline(flags)
-    _check_postcopy(flags)
-    _check_tls_forced(request)
-    if flags & MigrateFlag.POSTCOPY_RESUME:
-        _refuse_resume_on_destination(request)
-    _check_prepare_cookie(request)
-    _check_name_free(request)
-    if flags & MigrateFlag.OFFLINE:
-        return
-    if protocol == "rdma" and not request.cfg & {"hard-limit", "memory-hard-limit"}:
-        raise invalid_operation("cannot start RDMA migration with no memory hard limit set")
-    _check_tls(request)
-    qemu_tuning.check_qemu(request, source=False)
-    if qemu_domain.copied_disks(request):
-        check_disks_uri(request.text("disks_uri"), request.number("disks_port") or 0)
-
-
-def _refuse_resume_on_destination(request: CheckRequest) -> None:
-    name = request.text("destination_name") or request.domain
-    if not request.dst_setup.startswith("same"):
-        raise Rejected(f"no domain with matching name '{name}'", code="VIR_ERR_NO_DOMAIN")
-    if not request.flags & MigrateFlag.POSTCOPY:
-        raise unsupported_arg("resuming failed post-copy migration requires post-copy to be enabled")
-    raise invalid_operation(f"domain '{name}' is not processing incoming migration")
-
-
-def _check_prepare_cookie(request: CheckRequest) -> None:
-    if cookies.stands_for_valid(request.cookie):
-        return
-    if request.cookie is None:
-        if not request.flags & MigrateFlag.OFFLINE:
-            raise daemon_dies("prepare needs begin's cookie")
-        return
-    cookies.check_qemu_cookie(
-        request.cookie,
-        name=request.domain,
-        uuid=DOMAIN_UUID,
-        own_host=request.dst_hostuuid,
-        features=cookies.PREPARE_FEATURES,
-    )
-
-
-def daemon_dies(why: str) -> Rejected:
-    """Calls that kill libvirtd 9.0.0: the client sees its connection drop."""
-    return Rejected(
-        f"End of file while reading data: Input/output error (kills libvirtd 9.0.0: {why})",
-        code="VIR_ERR_SYSTEM_ERROR",
-    )
-
-
-_OTHER_UUID = "99999999-2222-4333-8444-555555555555"
-_OTHER_NAME = "t2"
-
-
-def _check_name_free(request: CheckRequest) -> None:
-    """``virDomainObjListAdd`` with what the destination already has."""
-    name = request.text("destination_name") or request.domain
-    have = request.dst_setup.lower().replace("_", "-")
-    if not have or have in ("absent", "none"):
-        return
-    if have.startswith("same-") and have not in ("same-name", "same-uuid"):
-        if name != request.domain:
-            raise _taken(f"domain '{request.domain}' is already defined with uuid {DOMAIN_UUID}")
-        if have.endswith(("running", "active", "paused")):
-            raise invalid_operation(f"domain '{name}' is already active")
-    elif "other-name" in have or have.startswith(("same-uuid", "uuid")):
-        raise _taken(f"domain '{_OTHER_NAME}' is already defined with uuid {DOMAIN_UUID}")
-    elif name == request.domain:
-        raise _taken(f"domain '{name}' already exists with uuid {_OTHER_UUID}")
-
-
-def _taken(message: str) -> Rejected:
-    return Rejected(message, code="VIR_ERR_OPERATION_FAILED")
+        check_same_abi(xml, name=request.domain, uuid=request.uuid)
 
 
 def _perform(request: CheckRequest, *, alone: bool) -> None:
-    _check_one_disks_port(request)
-    _check_listen_address(request)
-    _check_disk_transport(request)
+    check_one_disks_port(request)
+    check_listen_address(request)
+    check_disk_transport(request)
     qemu_tuning.check_values(request, source=True)
     _lookup(request)
-    _check_tls_forced(request)
+    check_tls_forced(request)
     if request.flags & _PEER:
         if request.cookie not in (None, UNSAID.encode()):
             raise invalid_operation("received unexpected cookie with P2P migration")
@@ -320,8 +181,7 @@ def _perform_native(request: CheckRequest) -> None:
     if uri is None:
         raise daemon_dies("perform needs a migration URI")
     protocol = check_qemu_uri(uri)
-    if protocol == "rdma" and not request.cfg & {"hard-limit", "memory-hard-limit"}:
-        raise invalid_operation("cannot start RDMA migration with no memory hard limit set")
+    check_memory_limit(request, protocol)
     if protocol == "unix" and request.flags & MigrateFlag.TLS and not request.text("tls.destination"):
         raise unsupported_operation("Explicit destination hostname is required for TLS migration over UNIX socket")
     if request.flags & MigrateFlag.PERSIST_DEST and (xml := request.text("persistent_xml")) is not None:
@@ -329,7 +189,7 @@ def _perform_native(request: CheckRequest) -> None:
     _check_perform_cookie(request)
     if not request.state.active:
         raise Rejected("domain is no longer running", code="VIR_ERR_OPERATION_FAILED")
-    _check_tls(request)
+    check_tls(request)
     qemu_tuning.check_qemu(request, source=True)
     _check_mirror_speed(request)
     check_reachable(uri, request.text("listen_address"))
@@ -352,7 +212,7 @@ def _check_perform_cookie(request: CheckRequest) -> None:
     cookies.check_qemu_cookie(
         request.cookie,
         name=request.domain,
-        uuid=DOMAIN_UUID,
+        uuid=request.uuid,
         own_host=request.src_hostuuid,
         features=cookies.PERFORM_FEATURES | ({"nbd"} if copying else set()),
     )
@@ -371,8 +231,14 @@ def _peer_to_peer(request: CheckRequest) -> None:
     request = _carry_pause(replace(request, cookie=VALID.encode()))
     destination = _with_xml(replace(request, flags=request.flags & ~(_SOURCE_ONLY | MigrateFlag.CHANGE_PROTECTION)))
     if request.flags & MigrateFlag.TUNNELLED:
+        destination = replace(
+            destination, params=tuple(e for e in destination.params if not e.name.startswith("disks_"))
+        )
         qemu_tuning.check_values(destination, source=False)
-        _prepare_step(destination, "stdio")
+        prepare_step(destination, "stdio")
+        if qemu_domain.copied_disks(request):
+            # the disk server has no address to listen on, which libvirt 9.0.0 finds out only here
+            raise internal("argument key 'host' must not have null value")
         _perform_tunnelled(request)
         return
     check_phase(destination, Phase.PREPARE)
@@ -390,7 +256,7 @@ def _check_tunnel(request: CheckRequest) -> None:
 
 
 def _perform_tunnelled(request: CheckRequest) -> None:
-    _check_tls(request)
+    check_tls(request)
     qemu_tuning.check_qemu(request, source=True)
     _check_mirror_speed(request)
 

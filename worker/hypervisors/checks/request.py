@@ -66,6 +66,7 @@ class CheckRequest:
     src_hostuuid: str = SOURCE_HOST_UUID
     dst_hostuuid: str = DESTINATION_HOST_UUID
     domain: str = "t1"
+    uuid: str = DOMAIN_UUID
     argv: tuple[str, ...] = ()
 
     def param(self, name: str) -> str | int | float | bool | None:
@@ -130,6 +131,7 @@ def read_request(document: object) -> CheckRequest:
         src_hostuuid=_text(document, "src_hostuuid", SOURCE_HOST_UUID),
         dst_hostuuid=_text(document, "dst_hostuuid", DESTINATION_HOST_UUID),
         domain=_text(document, "domain", "t1"),
+        uuid=_text(document, "uuid", DOMAIN_UUID),
         argv=tuple(_strings(document, "argv")),
     )
 

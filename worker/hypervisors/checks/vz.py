@@ -11,7 +11,7 @@ from worker.errors import Rejected
 from worker.hypervisors.base import Phase
 from worker.hypervisors.checks.cookies import check_vz_cookie
 from worker.hypervisors.checks.refusals import check_mask, internal, invalid_arg, unsupported_operation
-from worker.hypervisors.checks.request import DOMAIN_UUID, CheckRequest, State
+from worker.hypervisors.checks.request import CheckRequest, State
 from worker.hypervisors.checks.uris import check_connectable, check_vz_uri
 from worker.hypervisors.flags import PROFILES, MigrateFlag
 from worker.hypervisors.params import TypedParam, validate_params
@@ -52,7 +52,7 @@ def _function(phase: Phase) -> str:
 
 def _lookup(request: CheckRequest) -> None:
     if request.state is State.ABSENT:
-        raise Rejected(f"no domain with matching uuid '{DOMAIN_UUID}' ({request.domain})", code="VIR_ERR_NO_DOMAIN")
+        raise Rejected(f"no domain with matching uuid '{request.uuid}' ({request.domain})", code="VIR_ERR_NO_DOMAIN")
 
 
 def _begin(request: CheckRequest) -> None:
