@@ -39,6 +39,7 @@ disk_free_gib = 5
 address = "192.0.2.3"
 storage = "local"
 cpu_model = "other"
+min_security_level = 1
 """
 ENDLESS = 50_000_000
 """MiB: a guest that is still being copied when the test is long over."""

@@ -139,6 +139,8 @@ REFUSALS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
     "unknown host": ({}, {"host": "delta"}, 0x80000511),
     "session without braces": ({}, {"to": "00000000-0000-0000-0000-000000000000"}, 0x80030001),
     "unknown session": ({}, {"to": "{00000000-0000-0000-0000-000000000000}"}, 0x80030001),
+    "low security level": ({}, {"host": "gamma", "flags": 0x800000}, 0x80000277),
+    "linked clone": ({"linked_clone": True}, {}, 0x80031000),
     "snapshots": ({"snapshots": True}, {}, 0x80031055),
     "remote device": ({"remote_device": True}, {}, 0x80031000),
     "too few cpus": ({"cpus": 8}, {}, 0x80031000),

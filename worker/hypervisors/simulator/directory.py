@@ -106,6 +106,8 @@ class Directory:
         self._path = path
         self._sync = sync
         self._guests: dict[str, Guest] = {}
+        self._named: dict[str, Guest] = {}
+        self._homes: set[str] = set()
         self._file: IO[bytes] | None = None
         self._lines = 0
         self.is_new = not path.exists()
@@ -120,7 +122,11 @@ class Directory:
 
     def by_name(self, name: str) -> Guest | None:
         """By name."""
-        return next((guest for guest in self._guests.values() if guest.name == name), None)
+        return self._named.get(name)
+
+    def has_home(self, home: str) -> bool:
+        """Whether a guest lives in this directory."""
+        return home in self._homes
 
     def all(self) -> list[Guest]:
         """Every guest, in order of registration."""
@@ -128,18 +134,31 @@ class Directory:
 
     def create(self, guests: Iterable[Guest]) -> None:
         """The first start: register these, all or none."""
-        self._guests = {guest.uuid: guest for guest in guests}
+        for guest in guests:
+            self._put(guest)
         self._rewrite()
 
     def save(self, guest: Guest) -> None:
         """Register a guest, or keep its changed state."""
-        self._guests[guest.uuid] = guest
+        self._put(guest)
         self._append(_line(guest))
 
     def remove(self, uuid: str) -> None:
         """Forget a guest; harmless where there is none."""
-        if self._guests.pop(uuid, None) is not None:
+        if self._drop(uuid):
             self._append(_encoder.encode({"gone": uuid}))
+
+    def _put(self, guest: Guest) -> None:
+        self._guests[guest.uuid] = self._named[guest.name] = guest
+        self._homes.add(guest.home)
+
+    def _drop(self, uuid: str) -> bool:
+        guest = self._guests.pop(uuid, None)
+        if guest is None:
+            return False
+        self._named.pop(guest.name, None)
+        self._homes.discard(guest.home)
+        return True
 
     def close(self) -> None:
         """Nothing more is going to change."""
@@ -161,9 +180,9 @@ class Directory:
             *lines, _torn = self._path.read_bytes().split(b"\n")
             for change in map(json.loads, lines):
                 if "gone" in change:
-                    self._guests.pop(change["gone"], None)
+                    self._drop(change["gone"])
                 else:
-                    self._guests[change["uuid"]] = Guest(**change)
+                    self._put(Guest(**change))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SettingsError(
                 f"the simulator's state file {self._path} cannot be read ({error}); "

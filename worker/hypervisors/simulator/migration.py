@@ -103,6 +103,7 @@ class Migration(Outgoing):
         self._progress(100)
         self._leave()
         if self._link is not None:
+            self._link.on_lost = None
             idle.append(self._link)
 
     def _check_request(self) -> None:

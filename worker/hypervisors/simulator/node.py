@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LOCK_WAIT = 60.0
 """Simulated seconds after which a conflicting operation gives up (two slices of 30)."""
 UNKNOWN_EVENT = 100999
+LATE = 0.05
+"""Real seconds by which a noisy dispatcher repeats its events."""
 PARAMS = Mapping[str, str | int]
 
 SHOWN = {"running": VmState.RUNNING, "paused": VmState.PAUSED, "stopped": VmState.STOPPED}
@@ -155,10 +157,18 @@ class Node:
         if code:
             message |= {"code": int(code), "text": text}
         line = encode(message)
-        if self.noisy:
-            line += line + encode({"event": UNKNOWN_EVENT, "vm": f"{{{uuid}}}"})
         for session in receivers:
             session.connection.send_line(line)
+        if self.noisy:
+            self._make_noise(line, uuid, receivers)
+
+    def _make_noise(self, line: bytes, uuid: str, receivers: list[Session]) -> None:
+        """An unknown event, and the event once more, late: perhaps after the job's end."""
+        unknown = encode({"event": UNKNOWN_EVENT, "vm": f"{{{uuid}}}"})
+        loop = asyncio.get_running_loop()
+        for session in receivers:
+            session.connection.send_line(unknown)
+            loop.call_later(LATE, session.connection.send_line, line)
 
     def emit_state(self, guest: Guest) -> None:
         """Tell the state that is shown now."""

@@ -95,7 +95,7 @@ class Outgoing(ABC):
             case "noise":
                 self.node.noisy += not self._is_noisy
                 self._is_noisy = True
-            case "cut-link":
+            case "cut-link" if self.step < 12:  # by then nobody needs the link
                 if self._link is not None:
                     self._link.abort()
                 raise LinkLost

@@ -151,7 +151,7 @@ class Incoming:
         names, homes = {guest.name for guest in arriving}, {guest.home for guest in arriving}
         if self._node.directory.by_name(vm["name"]) is not None or vm["name"] in names:
             raise TaskError(Code.VM_ALREADY_REGISTERED_VM_NAME)
-        if vm["home"] in homes or any(guest.home == vm["home"] for guest in self._node.directory.all()):
+        if vm["home"] in homes or self._node.directory.has_home(vm["home"]):
             raise TaskError(Code.VM_ALREADY_REGISTERED_VM_PATH)
 
     def _check_room(self, vm: Message, message: Message) -> None:
