@@ -30,7 +30,15 @@ _STATES = {
 }
 
 
-def check_migration(profile_name: str, flags: int, params: Mapping[str, ParamValue], state: DomainState) -> None:
+def check_migration(
+    profile_name: str,
+    flags: int,
+    params: Mapping[str, ParamValue],
+    state: DomainState,
+    *,
+    domain: str = "unnamed",
+    uuid: str = "",
+) -> None:
     """Whether a managed five-phase migration would be refused for its flags, parameters or state.
 
     Raises ``Rejected``: the code is libvirt's symbol, the message is libvirt's, followed in
