@@ -3,7 +3,7 @@
 The table is section 4 of the Virtuozzo facts. ``untouched`` stands only where the code itself proves that
 the domain was not touched (the dispatcher gives it before it starts to move anything). ``after`` is the
 class that holds next: for VERIFY once both sides have been looked at and the domain is back on its
-source, for TRANSIENT once its tries are used up.
+source, for TRANSIENT once its tries are used up, for REPREPARE when it comes twice in a row.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def _verify(symbol: str, reason: str, then: Retry, *, before: bool = False, trie
     return _entry(symbol, Retry.VERIFY, reason, then, before, tries, False)
 
 
-def _reprepare(symbol: str, reason: str) -> Code:
-    return _entry(symbol, Retry.REPREPARE, reason, None, True, None, False)
+def _reprepare(symbol: str, reason: str, then: Retry | None = None) -> Code:
+    return _entry(symbol, Retry.REPREPARE, reason, then, True, None, False)
 
 
 def _operator(symbol: str, reason: str, *, before: bool = False) -> Code:
@@ -167,7 +167,7 @@ _GENERAL = {
 
 _MIGRATION = {
     0x80030000: _transient("DISP2DISP_SESSION_ALREADY_AUTHORIZED", "race on a connection", before=True),
-    0x80030001: _reprepare("DISP2DISP_WRONG_USER_SESSION_UUID", "the destination's login is gone"),
+    0x80030001: _reprepare("DISP2DISP_WRONG_USER_SESSION_UUID", "the destination's login is gone", _O),
     0x80031000: _permanent("VM_MIGRATE_CHECKING_PRECONDITIONS_FAILED", "no cause given", before=True),
     0x80031004: _permanent("VM_MIGRATE_NOT_ENOUGH_CPUS_ON_TARGET", "choose another host", before=True),
     0x80031005: _permanent("VM_MIGRATE_NON_COMPATIBLE_CPU_ON_TARGET_SHORT", "choose another host", before=True),
@@ -189,7 +189,7 @@ _MIGRATION = {
     0x80031037: _permanent("VM_MIGRATE_CANNOT_REMOTE_CLONE_SHARED_VM", "storage layout", before=True),
     0x80031038: _verify("VM_MIGRATE_CONTINUE_START_FAILED", "old target: copied, not resumed", _O),
     0x80031040: _permanent("VM_MIGRATE_WARM_MODE_NOT_SUPPORTED", "very old target"),
-    0x80031043: _permanent("VM_MIGRATE_NON_COMPATIBLE_CPU_ON_TARGET_SHORT", "choose another host", before=True),
+    0x80031043: _permanent("VM_MIGRATE_NON_COMPATIBLE_CPU_ON_TARGET", "choose another host", before=True),
     0x80031044: _verify("CT_MIGRATE_ID_ALREADY_EXIST", "an earlier try won, or leftovers", _O),
     0x80031045: _permanent("VM_MIGRATE_TO_THE_SAME_NODE", "the target is the source"),
     0x80031046: _operator("VM_MIGRATE_ACCESS_TO_VM_DENIED", "rights on the VM"),

@@ -45,6 +45,8 @@ class Limits:
     """For any short job."""
     cancel: float = 10.0
     """For the reply to a cancel; one for a migration that does not run is never answered."""
+    silence: float = 2.0
+    """For that reply where the VM does not even show as migrating."""
     stop: float = 180.0
     """For the end of a migration that was cancelled (a connect alone may take 60 s to notice)."""
     settle: float = 30.0
@@ -67,13 +69,25 @@ class Look(NamedTuple):
     domain: Domain
 
 
-def finished(job: Job, seconds: float) -> Job:
-    """Wait for a short job; raises ``SdkFailure`` where it failed or did not end in time."""
-    if job.wait(int(seconds * 1000)) == PRL_ERR_TIMEOUT:
-        raise from_code(codes.TIMEOUT, Event(0, err_string=f"the dispatcher did not answer in {seconds:g} s"))
+def finished(job: Job, seconds: float, beat: Callable[[], None] | None = None) -> Job:
+    """Wait for a short job, with a heartbeat each second.
+
+    Raises ``SdkFailure`` where it failed or did not end in time.
+    """
+    until = time.monotonic() + seconds
+    while job.wait(_slice(until)) == PRL_ERR_TIMEOUT:
+        if time.monotonic() >= until:
+            text = f"the dispatcher did not answer in {seconds:g} s"
+            raise from_code(codes.TIMEOUT, Event(0, err_string=text))
+        if beat is not None:
+            beat()
     if job.get_ret_code() < 0:
         raise from_job(job)
     return job
+
+
+def _slice(until: float) -> int:
+    return int(min(max(until - time.monotonic(), 0), 1) * 1000) + 1
 
 
 class Connection:
@@ -102,14 +116,7 @@ class Connection:
     def close(self) -> None:
         """Log off and disconnect; never raises."""
         with self._lock:
-            if self._session is None:
-                return
-            try:
-                self._session.server.unreg_event_handler(self._handler)
-                self._session.server.logoff().wait(int(self._limits.cancel * 1000))
-            except (SdkError, OSError):
-                log.debug("%s: logging off failed", self._host, exc_info=True)
-            self._discard()
+            self._discard(log_off=True)
 
     def run(self, action: Callable[[Session], Result], *, repeatable: bool = True) -> Result:
         """Do something with the login; once more with a new one where the old one turns out lost.
@@ -153,10 +160,32 @@ class Connection:
             return Look(None, VmState.UNKNOWN, Domain("", uuid, DomainState.ABSENT))
         return Look(vm, state, _domain(vm, state))
 
-    def look_until(self, uuid: str, seconds: float, poll: float, good: Callable[[Look], bool]) -> Look:
+    def name_taken_by(self, name: str) -> str | None:
+        """The uuid of the VM that has this name here."""
+
+        def search(session: Session) -> str | None:
+            try:
+                return plain(self.answer(session.server.get_vm_config(name, SearchFlag.BY_NAME)).get_vm().uuid)
+            except SdkFailure as failure:
+                if _is_absent(failure):
+                    return None
+                raise
+
+        return self.run(search)
+
+    def look_until(
+        self,
+        uuid: str,
+        seconds: float,
+        poll: float,
+        good: Callable[[Look], bool],
+        beat: Callable[[], None] | None = None,
+    ) -> Look:
         """Look again and again until ``good`` or the time is over; the last look either way."""
         until = time.monotonic() + seconds
         while not good(look := self.look(uuid)) and time.monotonic() < until:
+            if beat is not None:
+                beat()
             time.sleep(min(poll, max(until - time.monotonic(), 0)))
         return look
 
@@ -195,12 +224,14 @@ class Connection:
         log.info("%s: logged in to the dispatcher", self._host)
         return session
 
-    def _discard(self) -> None:
+    def _discard(self, *, log_off: bool = False) -> None:
         session, self._session = self._session, None
         if session is None:
             return
         try:
             session.server.unreg_event_handler(self._handler)
+            if log_off:
+                session.server.logoff().wait(int(self._limits.cancel * 1000))
             session.server.close()
         except (SdkError, OSError):
             log.debug("%s: closing the connection failed", self._host, exc_info=True)

@@ -146,8 +146,9 @@ class VzHypervisor:
         look = self._connection.look(uuid)
         if look.vm is None:
             return
+        shown = look.state is VmState.MIGRATING
         try:
-            finished(look.vm.migrate_cancel(), self._limits.cancel)
+            finished(look.vm.migrate_cancel(), self._limits.cancel if shown else self._limits.silence)
         except SdkFailure as failure:
             # no migration runs: the dispatcher never answers, or says that the task is gone
             log.info("nothing to abort for %s: %s", uuid, failure)
@@ -221,19 +222,18 @@ class VzHypervisor:
 
     def _require_free(self, uuid: str, name: str) -> None:
         """Neither the uuid nor the name may be registered here."""
-        for domain in self._connection.domains():
-            if domain.uuid == uuid:
-                raise _error(
-                    f"a domain with uuid {uuid} is registered on {self._host.name} already "
-                    f"('{domain.name}', {domain.state}): remove it there, or see whether it has moved",
-                    "PRL_ERR_VM_ALREADY_REGISTERED_VM_UUID",
-                )
-            if domain.name == name:
-                raise _error(
-                    f"the name '{name}' is taken on {self._host.name} by domain {domain.uuid}: "
-                    "choose another destination name",
-                    "PRL_ERR_VM_ALREADY_REGISTERED_VM_NAME",
-                )
+        look = self._connection.look(uuid)
+        if look.vm is not None:
+            raise _error(
+                f"a domain with uuid {uuid} is registered on {self._host.name} already "
+                f"('{look.domain.name}', {look.domain.state}): remove it there, or see whether it has moved",
+                "PRL_ERR_VM_ALREADY_REGISTERED_VM_UUID",
+            )
+        if (other := self._connection.name_taken_by(name)) is not None:
+            raise _error(
+                f"the name '{name}' is taken on {self._host.name} by domain {other}: choose another destination name",
+                "PRL_ERR_VM_ALREADY_REGISTERED_VM_NAME",
+            )
 
     def _after_cleaning(self, uuid: str) -> Look:
         """What is left here once the dispatcher has taken back what it received."""

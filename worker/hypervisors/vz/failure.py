@@ -10,8 +10,8 @@ from worker.hypervisors.vz.codes import ENVELOPE, Code, code_for
 from worker.hypervisors.vz.sdk import Event, Job, SdkError, unsigned
 
 _WORST_FIRST = (Retry.PERMANENT, Retry.OPERATOR, Retry.VERIFY, Retry.REPREPARE, Retry.TRANSIENT, Retry.DONE)
-_UUID_BESIDE_SESSION = re.compile(
-    r"(session\S*\W{1,4})\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?", re.IGNORECASE
+_UUID_AFTER_SESSION = re.compile(
+    r"(session[^{}\n]{0,20}?)\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?", re.IGNORECASE
 )
 
 
@@ -71,4 +71,4 @@ def _line(entry: Code, text: str) -> str:
 def _hidden(text: str, hide: Sequence[str]) -> str:
     for secret in filter(None, hide):
         text = re.sub(re.escape(secret.strip("{}")), "(session)", text, flags=re.IGNORECASE)
-    return _UUID_BESIDE_SESSION.sub(r"\1(hidden)", text)
+    return _UUID_AFTER_SESSION.sub(r"\1(hidden)", text)

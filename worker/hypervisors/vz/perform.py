@@ -6,12 +6,12 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-from worker.errors import HypervisorError, Retry
-from worker.hypervisors.base import DomainState, Performed, RetryPolicy, Stop, Watch
+from worker.errors import Cancelled, HypervisorError, Retry
+from worker.hypervisors.base import DomainState, Performed, Progress, RetryPolicy, Stop, Watch
 from worker.hypervisors.vz import codes, cookie
 from worker.hypervisors.vz.connection import Connection, Limits, Look, Session, finished, was_not_sent
 from worker.hypervisors.vz.events import Events, Tracker
-from worker.hypervisors.vz.failure import SdkFailure, from_job
+from worker.hypervisors.vz.failure import SdkFailure, from_code, from_job
 from worker.hypervisors.vz.retry import stopped, with_retries
 from worker.hypervisors.vz.sdk import PRL_ERR_TIMEOUT, Job
 
@@ -66,8 +66,12 @@ class Perform:
         Raises ``Cancelled`` where it was asked to stop and the guest is on the source as before, else
         ``HypervisorError``: VERIFY where only a look at both sides can tell.
         """
-        with self._events.following(self._order.uuid) as tracker:
-            return with_retries(policy, self, lambda: self._attempt(tracker))
+        try:
+            return with_retries(policy, self, self._attempt)
+        except Cancelled:
+            # the same code means stopped in time and stopped too late: only the source can tell
+            self._require_old_state(self._settled())
+            raise
 
     def abort(self) -> None:
         """Ask the running job to stop: a wish of our own, whoever has it."""
@@ -77,8 +81,9 @@ class Perform:
 
     # What retries see of the watch: a wish to stop, by whomever.
 
-    def progress(self, progress: object) -> None:
-        """See ``base.Watch``; pauses report none."""
+    def progress(self, progress: Progress) -> None:
+        """See ``base.Watch``."""
+        self._watch.progress(progress)
 
     def stop(self) -> Stop | None:
         """See ``base.Watch``: the caller's wish, an abort, or the deadline."""
@@ -91,25 +96,27 @@ class Perform:
         """See ``base.Watch``."""
         self._watch.retrying(error, number, delay_seconds)
 
-    def _attempt(self, tracker: Tracker) -> Performed:
+    def _attempt(self) -> Performed:
         if (stop := self.stop()) is not None:
-            self._require_old_state(self._connection.look(self._order.uuid))
             raise stopped(stop)
-        job = self._job = self._connection.run(self._submit, repeatable=False)
-        try:
-            self._wait(job, tracker)
-            self._judge(job, tracker)
-        except HypervisorError as error:
-            self._failure = error
-            raise
-        finally:
-            self._job = None
-        tracker.finished.wait(LAST_EVENTS_SECONDS)
+        with self._events.following(self._order.uuid) as tracker:
+            job = self._job = self._connection.run(self._submit, repeatable=False)
+            try:
+                self._wait(job, tracker)
+                self._judge(job, tracker)
+            finally:
+                self._job = None
+            tracker.finished.wait(LAST_EVENTS_SECONDS)
         return Performed(cookie.from_perform(self._order.uuid), tracker.downtime_seconds, tracker.transferred_bytes)
 
     def _submit(self, session: Session) -> Job:
         """Make the job, from the same state as the first time: whoever repeats has looked."""
-        look = self._connection.look_in(session, self._order.uuid)
+        try:
+            look = self._connection.look_in(session, self._order.uuid)
+        except SdkFailure as failure:
+            if failure.ret_code == codes.CONNECTION_CLOSED:
+                raise from_code(codes.NOT_CONNECTED) from failure  # it was only a look: nothing was sent
+            raise
         self._require_old_state(look)
         assert look.vm is not None  # noqa: S101  (absent is not the old state)
         order = self._order
@@ -139,49 +146,37 @@ class Perform:
         """Return where the job succeeded (a cancel that came too late included), else raise."""
         if job.get_ret_code() >= 0:
             return
-        failure = from_job(job, hide=(self._order.session_uuid,))
+        failure = self._failure = from_job(job, hide=(self._order.session_uuid,))
         log.info("migrate job of %s failed: %s", self._order.uuid, failure)
         if failure.ret_code == codes.CONNECTION_CLOSED:
             self._follow_unattended(failure, tracker)
             return
         if self._own_cancel is not None:
-            self._after_cancel(failure)
-        if failure.retry is Retry.VERIFY and failure.after is Retry.TRANSIENT and not tracker.started:
-            # the dispatcher tells when it starts to touch the VM; it had not, and it was there to tell
+            raise stopped(self._own_cancel)
+        if tracker.started:
+            failure.untouched = False
+        elif failure.retry is Retry.VERIFY and failure.after is Retry.TRANSIENT:
+            # the dispatcher tells before it touches the VM; it was there to tell, and had not
             failure.retry, failure.untouched = Retry.TRANSIENT, True
         raise failure
-
-    def _after_cancel(self, failure: SdkFailure) -> None:
-        """The same code means: stopped in time, or too late. Only the source can tell."""
-        look = self._settled()
-        if look.domain.state is not self._was:
-            raise _doubt(
-                f"asked to stop, but the source shows the domain {look.domain.state}: it may run on the "
-                f"destination ({failure})",
-                failure.code,
-                failure.after,
-            )
-        raise stopped(self._own_cancel or Stop.CANCEL)
 
     def _follow_unattended(self, failure: SdkFailure, tracker: Tracker) -> None:
         """Our session died, the dispatcher's task goes on: watch the VM until it shows how that ended.
 
         Returns where the source has let go of the VM; finish will see whether it has arrived.
         """
-        log.warning("migration of %s goes on without our session", self._order.uuid)
+        log.warning("the migration of %s goes on without our session", self._order.uuid)
         give_up, asked = time.monotonic() + self._limits.settle, False
         while True:
             self._watch.progress(tracker.progress)
-            stop = self.stop()
             try:
                 look = self._connection.look(self._order.uuid)
+                if self.stop() is not None and look.vm is not None and not asked:
+                    look.vm.migrate_cancel()  # never answered where nothing runs: not waited for
+                    give_up, asked = time.monotonic() + self._limits.stop, True
                 if look.domain.state is not DomainState.MIGRATING:
                     break
-                if stop is not None and not asked and look.vm is not None:
-                    asked = True
-                    look.vm.migrate_cancel()
-                    give_up = time.monotonic() + self._limits.stop
-                elif not asked:
+                if not asked:
                     give_up = time.monotonic() + self._limits.settle
             except HypervisorError:
                 log.debug("the dispatcher cannot be reached", exc_info=True)
@@ -190,25 +185,34 @@ class Perform:
             time.sleep(self._poll)
         if look.domain.state is DomainState.ABSENT:
             return
-        if asked:
-            self._after_cancel(failure)
+        if self._own_cancel is not None:
+            raise stopped(self._own_cancel)
         raise failure
 
     def _cancel(self, job: Job) -> None:
-        """Cancel our job; where it is not ours (any more), any migration of this VM."""
+        """``PrlJob_Cancel``: answered at once, followed later; too late is no failure."""
         log.info("cancelling the migration of %s", self._order.uuid)
         try:
-            finished(job.cancel(), self._limits.cancel)
+            finished(job.cancel(), self._limits.cancel, self._beat)
         except SdkFailure as failure:
             log.info("cancelling by job failed: %s", failure)
 
     def _settled(self) -> Look:
-        return self._connection.look_until(
-            self._order.uuid,
-            self._limits.settle,
-            self._poll,
-            lambda look: look.domain.state is not DomainState.MIGRATING,
-        )
+        """A look at the source once it is at rest; VERIFY where it cannot be looked at."""
+        try:
+            return self._connection.look_until(
+                self._order.uuid,
+                self._limits.settle,
+                self._poll,
+                lambda look: look.domain.state is not DomainState.MIGRATING,
+                self._beat,
+            )
+        except HypervisorError as error:
+            text = f"asked to stop, but the source cannot be looked at: {error}"
+            raise _doubt(text, error.code, Retry.TRANSIENT) from error
+
+    def _beat(self) -> None:
+        self._watch.progress(Progress(description="stopping"))
 
     def _require_old_state(self, look: Look) -> None:
         state = look.domain.state
