@@ -29,7 +29,7 @@ FLAGS = 0x800002
 """High security, disks are shared: what the driver sends."""
 PATIENCE = 20.0
 BODY = """
-clock_scale = 200
+clock_scale = 300
 bandwidth_mib = 500
 [hosts.alpha]
 [hosts.beta]

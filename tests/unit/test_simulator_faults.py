@@ -85,7 +85,7 @@ def test_dropped_target_session_makes_the_cookie_void(sim: Lab) -> None:
 def test_dropped_source_session_loses_the_answer_not_the_migration(sim: Lab) -> None:
     """Jobs end with 0x80000246, later calls with 0x80000251, the task goes on and can be attached to."""
     name, source, target = create(sim), sim.client("alpha"), sim.client("beta")
-    sim.fault("alpha", kind="delay", step=10, seconds=400, vm=name)
+    sim.fault("alpha", kind="delay", step=10, seconds=300, vm=name)
     sim.fault("alpha", kind="drop-session", step=9)
     job = source.migrate(name, target)
     assert code(job) == 0x80000246

@@ -158,8 +158,13 @@ def show_command(host: str, config: Path | None, state_dir: Path | None, output:
 def fault_command(host: str, config: Path | None, state_dir: Path | None, **options: Any) -> None:  # noqa: ANN401
     """Example: vmrelay simulator fault alpha --fail-next 2 --code 0x80000404
 
-    Arm faults on HOST: each strikes as a migration enters a step (1 to 12, vz-sdk 3.2), as often as
-    asked for. Prints what is armed.
+    Arm faults on HOST: each strikes as a migration enters a step, as often as asked for. Prints what
+    is armed.
+
+    \b
+    Steps: 1 request   2 lock           3 VM checked       4 connect, authorize
+           5 target    6 its answer     7 announced        8 started on the target
+           9 files    10 memory        11 finish          12 source lets go
     """
     if options["clear"]:
         _ask(host, config, state_dir, "clear")
