@@ -72,6 +72,7 @@ def check_qemu_cookie(cookie: bytes, *, name: str, uuid: str, own_host: str, fea
         if asked not in features:
             raise internal(f"Unsupported migration cookie feature {asked}")
     _check_parts(root, features)
+    return root
 
 
 def _child_text(root: Element, tag: str) -> str:

@@ -57,11 +57,14 @@ def prepare_step(request: CheckRequest, protocol: str) -> None:
     check_tls_forced(request)
     if flags & MigrateFlag.POSTCOPY_RESUME:
         _refuse_resume_on_destination(request)
-    _check_prepare_cookie(request)
+    announced = _check_prepare_cookie(request)
     _check_name_free(request)
     if flags & MigrateFlag.OFFLINE:
         return
     check_memory_limit(request, protocol)
+    for disk in announced:
+        if disk not in qemu_domain.disks(request):
+            raise internal(f"unable to find disk by target: {disk}")
     check_tls(request)
     qemu_tuning.check_qemu(request, source=False)
     if qemu_domain.copied_disks(request):
@@ -77,20 +80,22 @@ def _refuse_resume_on_destination(request: CheckRequest) -> None:
     raise invalid_operation(f"domain '{name}' is not processing incoming migration")
 
 
-def _check_prepare_cookie(request: CheckRequest) -> None:
+def _check_prepare_cookie(request: CheckRequest) -> list[str]:
+    """Returns the targets of the disks that the source wants created here."""
     if cookies.stands_for_valid(request.cookie):
-        return
+        return []
     if request.cookie is None:
         if not request.flags & MigrateFlag.OFFLINE:
             raise daemon_dies("prepare needs begin's cookie")
-        return
-    cookies.check_qemu_cookie(
+        return []
+    root = cookies.check_qemu_cookie(
         request.cookie,
         name=request.domain,
         uuid=request.uuid,
         own_host=request.dst_hostuuid,
         features=cookies.PREPARE_FEATURES,
     )
+    return [disk.get("target", "") for disk in root.findall("nbd[1]/disk")]
 
 
 _OTHER_UUID = "99999999-2222-4333-8444-555555555555"

@@ -5,8 +5,9 @@ Source: ``tools/virsh-domain.c`` and ``tools/vsh.c`` of libvirt 9.0.0. virsh pri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from worker.errors import Rejected
 from worker.hypervisors.checks import frontend, jobs
@@ -14,6 +15,7 @@ from worker.hypervisors.checks.request import CheckRequest, State
 from worker.hypervisors.checks.uris import check_connectable
 from worker.hypervisors.checks.virsh_options import (
     COMMANDS,
+    FILE_OPTIONS,
     FLAG_OPTIONS,
     INT_MAX,
     LIST_OPTIONS,
@@ -26,6 +28,8 @@ from worker.hypervisors.checks.virsh_options import (
 )
 from worker.hypervisors.flags import MigrateFlag
 from worker.hypervisors.params import ParamType, TypedParam
+
+_FILE_LIMIT = 10 << 20
 
 
 def refused(text: str) -> Rejected:
@@ -180,6 +184,8 @@ def _params(parsed: Parsed) -> list[TypedParam]:
     for option, name in TEXT_OPTIONS.items():
         text = parsed.text(option)
         if text is not None:
+            if option in FILE_OPTIONS:
+                text = _file(text)
             values = text.split(",") if option in LIST_OPTIONS else [text]
             entries += [TypedParam.string(name, value) for value in values]
     for option, (name, kind) in NUMBER_OPTIONS.items():
@@ -191,6 +197,17 @@ def _params(parsed: Parsed) -> list[TypedParam]:
         if number is not None and (number or option != "disks-port"):
             entries.append(TypedParam(name, kind, number))
     return entries
+
+
+def _file(path: str) -> str:
+    """The text of a file as virsh would read it here; ``<xml>`` stands for one that exists."""
+    if path.startswith("<"):
+        return "<xml>"
+    try:
+        with Path(path).open(encoding="utf-8", errors="replace") as file:
+            return file.read(_FILE_LIMIT)
+    except (OSError, ValueError):
+        raise refused(f"cannot read file '{path}'") from None
 
 
 def _flags(given: Mapping[str, str]) -> int:
@@ -209,29 +226,43 @@ def _check_helper(request: CheckRequest, parsed: Parsed) -> None:
     if parsed.command == "domjobinfo" and "keep-completed" in given and "completed" not in given:
         raise refused("Option --completed is required by option --keep-completed")
     _check_domain(request, parsed)
-    postcopy = "postcopy" in given
-    match parsed.command:
-        case "migrate-setmaxdowntime":
-            downtime = parsed.number("downtime", 0, ULLONG_MAX) or 0
-            if downtime < 1:
-                raise refused("migrate: Invalid downtime")
-            jobs.check_set_downtime(request, downtime)
-        case "migrate-getmaxdowntime":
-            jobs.check_active(request)
-        case "migrate-setspeed":
-            speed = parsed.number("bandwidth", 0, ULLONG_MAX, wrap=True) or 0
-            jobs.check_set_speed(request, speed, postcopy=postcopy)
-        case "migrate-getspeed":
-            jobs.check_get_speed(request, postcopy=postcopy)
-        case "migrate-compcache":
-            size = parsed.number("size", 0, ULLONG_MAX)
-            if size is None:
-                jobs.check_active(request)
-            else:
-                jobs.check_set_cache(request, size)
-        case "migrate-postcopy":
-            jobs.check_start_postcopy(request)
-        case "domjobabort":
-            jobs.check_abort(request, postcopy=postcopy)
-        case "domjobinfo":
-            jobs.check_exists(request)
+    _HELPERS[parsed.command](request, parsed)
+
+
+def _set_downtime(request: CheckRequest, parsed: Parsed) -> None:
+    downtime = parsed.number("downtime", 0, ULLONG_MAX) or 0
+    if downtime < 1:
+        raise refused("migrate: Invalid downtime")
+    jobs.check_set_downtime(request, downtime)
+
+
+def _set_speed(request: CheckRequest, parsed: Parsed) -> None:
+    speed = parsed.number("bandwidth", 0, ULLONG_MAX, wrap=True) or 0
+    jobs.check_set_speed(request, speed, postcopy="postcopy" in parsed.values)
+
+
+def _cache(request: CheckRequest, parsed: Parsed) -> None:
+    size = parsed.number("size", 0, ULLONG_MAX)
+    if size is None:
+        jobs.check_active(request)
+    else:
+        jobs.check_set_cache(request, size)
+
+
+def _job_info(request: CheckRequest, parsed: Parsed) -> None:
+    if "completed" in parsed.values:
+        jobs.check_exists(request)
+    else:
+        jobs.check_active(request)
+
+
+_HELPERS: Mapping[str, Callable[[CheckRequest, Parsed], None]] = {
+    "migrate-setmaxdowntime": _set_downtime,
+    "migrate-getmaxdowntime": lambda request, _: jobs.check_active(request),
+    "migrate-setspeed": _set_speed,
+    "migrate-getspeed": lambda request, parsed: jobs.check_get_speed(request, postcopy="postcopy" in parsed.values),
+    "migrate-compcache": _cache,
+    "migrate-postcopy": lambda request, _: jobs.check_start_postcopy(request),
+    "domjobabort": lambda request, parsed: jobs.check_abort(request, postcopy="postcopy" in parsed.values),
+    "domjobinfo": _job_info,
+}

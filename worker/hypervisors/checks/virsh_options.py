@@ -51,6 +51,7 @@ _OTHER_SWITCHES = ("direct", "verbose", "postcopy-after-precopy", "timeout-suspe
 _PARAM_OPTIONS = {spec.option.removeprefix("--"): spec for spec in PARAMS.values()}
 TEXT_OPTIONS = {o: spec.name for o, spec in _PARAM_OPTIONS.items() if spec.type is ParamType.STRING}
 LIST_OPTIONS = frozenset(option for option, spec in _PARAM_OPTIONS.items() if spec.repeatable)
+FILE_OPTIONS = frozenset(("xml", "persistent-xml"))
 NUMBER_OPTIONS = {o: (spec.name, spec.type) for o, spec in _PARAM_OPTIONS.items() if spec.type is not ParamType.STRING}
 
 # the order in which virsh lists them, which decides where a stray word goes
