@@ -57,8 +57,11 @@ RESUME_FEATURES = frozenset(("capabilities",))
 _GRAPHICS = ("sdl", "vnc", "rdp", "desktop", "spice", "egl-headless", "dbus")
 
 
-def check_qemu_cookie(cookie: bytes, *, name: str, uuid: str, own_host: str, features: frozenset[str]) -> None:
-    """``qemuMigrationCookieParse``: who sent it, what it demands, then the parts this phase reads."""
+def check_qemu_cookie(cookie: bytes, *, name: str, uuid: str, own_host: str, features: frozenset[str]) -> Element:
+    """``qemuMigrationCookieParse``: who sent it, what it demands, then the parts this phase reads.
+
+    Returns the cookie\'s root.
+    """
     if not cookie.endswith(b"\0"):
         raise internal("Migration cookie was not NULL terminated")
     root = xml_root(cookie, "(qemu_migration_cookie)")
