@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from simulator_lab import Lab, code, create, create_endless, three_hosts, until, without_faults
 
 from worker.hypervisors.vz.sdk import EventType, VmState
@@ -121,6 +123,44 @@ def test_noise_doubles_events_and_mixes_in_unknown_ones(sim: Lab) -> None:
     assert 100999 in source.kinds(name)
     until(lambda: source.kinds(name).count(EventType.VM_MIGRATE_FINISHED) == 2)
     assert code(source.migrate(create(sim), target)) == 0
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    armed=st.lists(
+        st.tuples(
+            st.sampled_from(["fail", "cut-link", "drop-session", "noise", "delay"]),
+            st.sampled_from(["source", "destination"]),
+            st.integers(1, 12),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    paused=st.booleans(),
+)
+def test_never_two_running_copies(sim: Lab, armed: list[tuple[str, str, int]], paused: bool) -> None:
+    """Whatever goes wrong, at most one copy runs, and it is the guest that was booted once."""
+    name = create(sim, state="paused" if paused else "running")
+    source, target = sim.client("alpha"), sim.client("beta")
+    for kind, side, step in armed:
+        host = "alpha" if side == "source" else "beta"
+        sim.fault(host, kind=kind, side=side, step=step, vm=name, code="0x80000016", seconds=3)
+    result = code(source.migrate(name, target))
+    until(lambda: not sim.ask("alpha", "show")["outgoing"] and not sim.ask("beta", "show")["incoming"])
+    copies = [vm for host in ("alpha", "beta") if (vm := sim.guest(host, name)) is not None]
+    assert copies
+    assert [vm["state"] for vm in copies].count("running") <= 1
+    assert "migrating" not in {vm["state"] for vm in copies}
+    assert len({vm["boot_id"] for vm in copies if vm["state"] != "stopped"}) <= 1
+    assert {vm["boots"] for vm in copies} == {1}
+    if result == 0:
+        arrived = sim.guest("beta", name)
+        assert arrived is not None
+        assert arrived["state"] == ("paused" if paused else "running")
+    source.server.close()
+    target.server.close()
+    sim.ask("alpha", "clear")
+    sim.ask("beta", "clear")
 
 
 CRASHES = {
