@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,3 +55,12 @@ def leashed(argv: Sequence[str], *, lock: Path | None = None) -> list[str]:
     """
     # -I and -S: no site-packages, no environment variables; the program needs the standard library alone.
     return [sys.executable, "-I", "-S", "-c", _PROGRAM, str(os.getpid()), str(lock or ""), *argv]
+
+
+def end_with_parent() -> None:
+    """Ask the kernel for a SIGTERM when the thread that started this process ends (Linux; prctl(2))."""
+    parent, pr_set_pdeathsig = os.getppid(), 1
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)

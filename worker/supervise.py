@@ -15,9 +15,10 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
 from worker.errors import SettingsError, Unavailable
@@ -40,8 +41,9 @@ class Child:
 
     ``env`` is added to the supervisor's environment. ``ready`` tells whether the process does its work; it
     returns at once, or nearly so, and raises nothing; without one a process counts as ready when it runs.
-    ``ready_within`` is how long it may take for that, restarts included (seconds). ``grace`` is how long it
-    may take to end after SIGTERM until it is killed (seconds); ``None``: as long as it needs.
+    ``ready_within`` is how long it may take for that, restarts included (seconds). ``hopeless`` are the exit
+    codes that end the start at once: to try again would not help. ``grace`` is how long it may take to end
+    after SIGTERM until it is killed (seconds); ``None``: as long as it needs. ``cwd`` is where it runs.
     """
 
     name: str
@@ -49,7 +51,9 @@ class Child:
     env: Mapping[str, str] = field(default_factory=dict)
     ready: Callable[[], bool] | None = None
     ready_within: float = 30.0
+    hopeless: Collection[int] = ()
     grace: float | None = 10.0
+    cwd: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,12 @@ class _Member:
         self.process: subprocess.Popen[bytes] | None = None
         self.buffer = b""
         self.wanted = False
+        self.was_ready = False
         self.failures = 0
         self.started = 0.0
         self.next_start = 0.0
         self.last_code: int | None = None
+        self.last_line = ""
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal; SIGKILL goes to everything that the process started as well."""
@@ -100,11 +106,19 @@ class Supervisor:
     """Runs groups of children; the groups start one after the other, each when the one before is ready.
 
     ``write`` takes what the children print, as (name, line); see ``worker.prefix.Prefixer``. ``run`` may be
-    called once, in any thread (``foreground`` and ``background`` do it); ``stop`` from anywhere, signal
-    handlers included. Whatever ends that thread ends the children.
+    called once, in any thread (``foreground`` and ``background`` do it), and calls ``on_ready`` there once
+    every child is ready; ``stop`` from anywhere, signal handlers included. Whatever ends that thread ends
+    the children.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Child]], write: Write, *, backoff: Backoff | None = None) -> None:
+    def __init__(
+        self,
+        groups: Sequence[Sequence[Child]],
+        write: Write,
+        *,
+        backoff: Backoff | None = None,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
         self._groups = [[_Member(child) for child in group] for group in groups]
         self._members = [member for group in self._groups for member in group]
         names = Counter(member.child.name for member in self._members)
@@ -112,6 +126,7 @@ class Supervisor:
             raise SettingsError(f"two processes are called {', '.join(twice)}; each name may be used once")
         self._write = write
         self._backoff = backoff or Backoff()
+        self._on_ready = on_ready
         self._selector = selectors.DefaultSelector()
         self._stops = 0
         self._settled = threading.Event()
@@ -141,6 +156,8 @@ class Supervisor:
             for group in self._groups:
                 self._start(group)
             self._settled.set()
+            if self._on_ready and not self._stops:
+                self._on_ready()
             while not self._stops:
                 self._tick()
         except Unavailable as failure:
@@ -162,8 +179,13 @@ class Supervisor:
         waiting = list(group)
         while waiting and not self._stops:
             self._tick()
-            waiting = [m for m in waiting if m.process is None or not (m.child.ready is None or m.child.ready())]
             for member in waiting:
+                member.was_ready = member.process is not None and (member.child.ready is None or member.child.ready())
+            waiting = [member for member in waiting if not member.was_ready]
+            for member in waiting:
+                if member.process is None and member.last_code in member.child.hopeless:
+                    why = member.last_line or "no message"
+                    raise Unavailable(f"{member.child.name} ended with {_outcome(member.last_code or 0)}: {why}")
                 if time.monotonic() > begin + member.child.ready_within:
                     ended = "" if member.last_code is None else f" (it ended with {_outcome(member.last_code)})"
                     raise Unavailable(
@@ -213,6 +235,7 @@ class Supervisor:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **member.child.env},
+            cwd=member.child.cwd,
             start_new_session=True,  # Ctrl-C is for the supervisor alone
         )
         assert member.process.stdout is not None  # noqa: S101 - asked for above
@@ -227,7 +250,7 @@ class Supervisor:
                 self._selector.unregister(process.stdout)
             process.stdout.close()
         if member.buffer:
-            self._write(member.child.name, _text(member.buffer))
+            self._pass_on(member, member.buffer)
         member.buffer, member.process, member.last_code = b"", None, process.returncode
         if not member.wanted:
             return
@@ -235,8 +258,9 @@ class Supervisor:
         member.failures = 1 if now - member.started >= self._backoff.steady else member.failures + 1
         delay = self._backoff.delay(member.failures)
         member.next_start = now + delay
-        outcome = _outcome(process.returncode)
-        self._say(f"{member.child.name} ended with {outcome}; it is started again in {delay:g} s")
+        if member.was_ready or process.returncode not in member.child.hopeless:
+            outcome = _outcome(process.returncode)
+            self._say(f"{member.child.name} ended with {outcome}; it is started again in {delay:g} s")
 
     def _read(self, member: _Member, fd: int) -> bool:
         """Pass on whole lines; false when nothing was there, or nothing will come any more."""
@@ -249,8 +273,12 @@ class Supervisor:
             lines.append(member.buffer)
             member.buffer = b""
         for line in lines:
-            self._write(member.child.name, _text(line))
+            self._pass_on(member, line)
         return bool(data)
+
+    def _pass_on(self, member: _Member, line: bytes) -> None:
+        member.last_line = _text(line)
+        self._write(member.child.name, member.last_line)
 
     def _say(self, line: str) -> None:
         self._write(SELF, line)

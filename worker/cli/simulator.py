@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +15,7 @@ from rich.table import Table
 
 from worker.errors import RelayError, SettingsError
 from worker.hypervisors.simulator.codes import LOCKED_FOR
-from worker.hypervisors.simulator.config import SimulatorConfig, load
+from worker.hypervisors.simulator.config import STATE_DIR_VARIABLE, load
 
 CONFIG_VARIABLE = "VMRELAY_SIMULATOR_CONFIG"
 PLACES = (Path("simulator.toml"), Path("deploy/demo/simulator.toml"))
@@ -48,13 +50,14 @@ def _common(command: Command) -> Command:
         "--config",
         envvar=CONFIG_VARIABLE,
         type=click.Path(dir_okay=False, path_type=Path),
-        help=f"The simulator's TOML file [{CONFIG_VARIABLE}; else the first of "
-        f"{', '.join(str(place) for place in PLACES)}].",
+        help=f"The simulator's TOML file [{CONFIG_VARIABLE}; else simulator_file of vmrelay's settings; else the "
+        f"first of {', '.join(str(place) for place in PLACES)}].",
     )
     state_dir = click.option(
         "--state-dir",
         type=click.Path(file_okay=False, path_type=Path),
-        help="Where sockets and virtual machines are kept [VMRELAY_SIMULATOR_STATE_DIR; else the file's].",
+        help="Where sockets and virtual machines are kept [VMRELAY_SIMULATOR_STATE_DIR; else that of `vmrelay up` "
+        "where the settings name the file; else the file's].",
     )
     return config(state_dir(command))
 
@@ -62,23 +65,27 @@ def _common(command: Command) -> Command:
 _output = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 
 
-def _config_file(given: Path | None) -> Path:
-    if given is not None:
-        return given
+def _places(config: Path | None, state_dir: Path | None) -> tuple[Path, Path | None]:
+    """The file and the state directory in force (``None``: the environment's, else the file's own)."""
+    if config is not None:
+        return config, state_dir
+    from worker.settings import load as load_settings
+
+    with suppress(SettingsError):
+        settings = load_settings()
+        if settings.simulator_file is not None:
+            beside = None if os.environ.get(STATE_DIR_VARIABLE) else settings.state_dir / "simulator"
+            return settings.simulator_file, state_dir or beside
     found = next((place for place in PLACES if place.exists()), None)
     if found is None:
         raise SettingsError(f"no simulator file: give --config FILE or set {CONFIG_VARIABLE}")
-    return found
-
-
-def _load(config: Path | None, state_dir: Path | None) -> SimulatorConfig:
-    return load(_config_file(config), state_dir)
+    return found, state_dir
 
 
 def _ask(host: str, config: Path | None, state_dir: Path | None, action: str, **arguments: object) -> dict[str, Any]:
     from worker.hypervisors.simulator.control import ask
 
-    return ask(_load(config, state_dir).socket_path(host), action, **arguments)
+    return ask(load(*_places(config, state_dir)).socket_path(host), action, **arguments)
 
 
 @click.group(cls=HostOrCommand)
@@ -101,7 +108,7 @@ def run_command(host: str, config: Path | None, state_dir: Path | None, exit_wit
     """
     from worker.hypervisors.simulator.__main__ import run
 
-    run(host, _config_file(config), state_dir, with_parent=exit_with_parent)
+    run(host, *_places(config, state_dir), with_parent=exit_with_parent)
 
 
 @simulator.command("show")
