@@ -9,19 +9,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+import time
 
 import libvirt
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
-from tenacity.wait import wait_base, wait_exponential, wait_random
 
-from worker.errors import HypervisorError, Retry
-from worker.hypervisors.base import RetryPolicy, Watch
 from worker.hypervisors.libvirt.errors import classed
 
 log = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 KEEPALIVE_SECONDS = 5
 KEEPALIVE_TRIES = 5
@@ -32,7 +26,12 @@ _loop: threading.Thread | None = None
 
 def _run_event_loop() -> None:
     while True:
-        libvirt.virEventRunDefaultImpl()
+        try:
+            libvirt.virEventRunDefaultImpl()
+        except libvirt.libvirtError as error:
+            # Without the loop no keepalive would be answered and every connection would be given up.
+            log.warning("libvirt's event loop stumbled: %s", classed(error, effect=False))
+            time.sleep(1)
 
 
 def _start_event_loop() -> None:
@@ -91,38 +90,3 @@ class Connection:
                 connection.close()
             except libvirt.libvirtError as error:
                 log.debug("host %s: close: %s", self._name, error)
-
-
-def retrying(call: Callable[[], Result], policy: RetryPolicy, watch: Watch) -> Result:
-    """Make a short call that changes nothing; a transient error is retried as the policy says.
-
-    Raises the last ``HypervisorError``.
-    """
-
-    def tell(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, HypervisorError) and state.next_action:
-            watch.retrying(error, state.attempt_number, state.next_action.sleep)
-
-    return Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, HypervisorError) and error.retry is Retry.TRANSIENT),
-        stop=stop_after_attempt(policy.tries),
-        wait=_Backoff(policy),
-        before_sleep=tell,
-        reraise=True,
-    )(call)
-
-
-class _Backoff(wait_base):
-    """Exponential pauses with jitter; errors that ask for it get the slow ones."""
-
-    def __init__(self, policy: RetryPolicy) -> None:
-        self._policy = policy
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        error = retry_state.outcome.exception() if retry_state.outcome else None
-        slow = isinstance(error, HypervisorError) and error.slow
-        policy = self._policy
-        initial, most = (policy.slow_initial, policy.slow_maximum) if slow else (policy.initial, policy.maximum)
-        pause = wait_exponential(multiplier=initial, exp_base=policy.factor, max=most)(retry_state)
-        return pause + wait_random(0, pause * policy.jitter)(retry_state)

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import libvirt
 
-from worker.errors import Cancelled, HypervisorError, Retry
+from worker.errors import HypervisorError, Retry
 from worker.hypervisors import profile_for
 from worker.hypervisors.base import (
     Begun,
@@ -25,11 +25,12 @@ from worker.hypervisors.base import (
 from worker.hypervisors.checks import check_migration
 from worker.hypervisors.flags import MigrateFlag
 from worker.hypervisors.libvirt import phases
-from worker.hypervisors.libvirt.connection import Connection, retrying
+from worker.hypervisors.libvirt.connection import Connection
 from worker.hypervisors.libvirt.errors import calling, classed, refused
 from worker.hypervisors.libvirt.running import Running
 from worker.hypervisors.libvirt.states import look, measured
 from worker.hypervisors.params import TypedParam, typed_params
+from worker.hypervisors.vz.retry import stopped, with_retries
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class LibvirtHypervisor:
 
         Raises ``Rejected`` where the flags, the parameters or the domain's state forbid it.
         """
-        domain, generation = retrying(lambda: self._get(move.uuid), self._host.retry, watch)
+        domain, generation = with_retries(self._host.retry, watch, lambda: self._get(move.uuid))
         state = calling(lambda: look(domain), effect=False).state
         check_migration(self.profile, move.flags, move.params, state)
         paused = state is DomainState.PAUSED
@@ -110,7 +111,7 @@ class LibvirtHypervisor:
         if not cookie:
             # libvirtd 9.0.0 dies of it
             raise refused("prepare needs the cookie that begin returned", code="VIR_ERR_INVALID_ARG")
-        connection, _ = retrying(self._connection.get, self._host.retry, watch)
+        connection, _ = with_retries(self._host.retry, watch, self._connection.get)
         params, flags = _typed(move, destination_xml=xml), move.flags & ~NOT_FOR_DESTINATION
         uri, out = calling(lambda: phases.prepare(connection, params, cookie, flags), effect=True)
         return Prepared(uri=uri or str(move.params.get("migrate_uri") or ""), cookie=out)
@@ -138,7 +139,7 @@ class LibvirtHypervisor:
 
         A finish whose answer was lost may be repeated: where the guest runs here already, that is success.
         """
-        connection, _ = retrying(self._connection.get, self._host.retry, watch)
+        connection, _ = with_retries(self._host.retry, watch, self._connection.get, stoppable=False)
         params = _typed(move, destination_name=move.destination_name)
         flags = move.flags & ~NOT_FOR_DESTINATION
         try:
@@ -156,20 +157,29 @@ class LibvirtHypervisor:
         Harmless when repeated. With ``cancelled``, a domain whose job was lost with its connection is
         resumed: the caller has seen that the destination does not run it.
         """
-        domain, _ = retrying(lambda: self._find(move.uuid), self._host.retry, watch)
-        with self._lock:
-            self._steps.pop(move.uuid, None)
-        if domain is not None:
+        domain, generation = with_retries(self._host.retry, watch, lambda: self._find(move.uuid), stoppable=False)
+        if domain is not None and self._job_is_here(move.uuid, generation):
             found, flags, params = domain, self._source_flags(move), _typed(move)
             try:
                 calling(lambda: phases.confirm(found, params, cookie, flags, cancelled), effect=True)
             except HypervisorError as failure:
                 state = self.inspect(move.uuid).state
-                done = failure.retry is Retry.DONE if cancelled else state in _GONE
-                if not done:
+                if not (_let_run(failure, state) if cancelled else state in _GONE):
                     raise
+        with self._lock:
+            self._steps.pop(move.uuid, None)
         seen = self.inspect(move.uuid)
-        return self.resume(move.uuid) if cancelled and seen.state is DomainState.PAUSED_OUT else seen
+        if cancelled:
+            return self.resume(move.uuid) if seen.state is DomainState.PAUSED_OUT else seen
+        if seen.state not in _GONE:
+            raise HypervisorError(
+                f"{move.domain} is still on {self._host.name}, and the job that would take it away is gone; "
+                "remove it once it is seen to run on its destination",
+                code="VIR_ERR_OPERATION_INVALID",
+                retry=Retry.VERIFY,
+                after=Retry.OPERATOR,
+            )
+        return seen
 
     def abort(self, uuid: str) -> None:
         """Source: abort a running perform (``virDomainAbortJob``). Harmless when there is none."""
@@ -259,6 +269,16 @@ class LibvirtHypervisor:
             self._steps[uuid] = (_Step.PERFORMED, generation)
         return domain
 
+    def _job_is_here(self, uuid: str, generation: int) -> bool:
+        """Whether libvirt's confirm can have an effect: qemu's job lives as long as the connection that began it.
+
+        It is not called otherwise: a daemon that was restarted and is still connecting to its guests
+        loses the guest when a confirm comes in between (seen with 9.0.0).
+        """
+        with self._lock:
+            _, begun_over = self._steps.get(uuid, (None, 0))
+        return self.profile != "qemu" or begun_over == generation
+
     def _free(self, domain: libvirt.virDomain, move: Move) -> None:
         """Free the job that stays behind where perform was refused before it took the job over."""
         try:
@@ -269,8 +289,7 @@ class LibvirtHypervisor:
     def _raise_cancelled(self, move: Move, stop: Stop) -> None:
         """Raise ``Cancelled`` where the aborted domain is seen to live on here; else return."""
         if self.inspect(move.uuid).state in (*_EXECUTING, DomainState.PAUSED):
-            why = "its deadline passed" if stop is Stop.DEADLINE else "it was cancelled"
-            raise Cancelled(f"the migration of {move.domain} was aborted: {why}; it stays on {self._host.name}")
+            raise stopped(stop)
 
     def _finished(self, move: Move, cookie: bytes) -> Finished:
         """What a finish that went well found. A connection lost since cannot turn it into a failure."""
@@ -293,6 +312,12 @@ def _typed(move: Move, **more: str) -> list[TypedParam]:
 def _dropped(seen: Domain) -> bool:
     """Whether nothing waits any more for the end of a cancelled migration."""
     return seen.state not in (DomainState.PAUSED_IN, DomainState.UNKNOWN)
+
+
+def _let_run(failure: HypervisorError, state: DomainState) -> bool:
+    """Whether a failed cancelled confirm left nothing to undo, or nothing but to resume."""
+    settled = state in (DomainState.RUNNING, DomainState.PAUSED, *_GONE, DomainState.CRASHED)
+    return settled or (failure.retry is Retry.DONE and state is DomainState.PAUSED_OUT)
 
 
 def _finished_before(failure: HypervisorError, seen: Domain, move: Move) -> bool:
