@@ -40,7 +40,9 @@ FACTS = {
 CLASSES = [(int(number, 16), LETTERS[letter]) for letter, line in FACTS.items() for number in line.split()]
 
 
-@pytest.mark.parametrize(("number", "expected"), CLASSES, ids=lambda value: f"{value:08x}" if type(value) is int else value)
+@pytest.mark.parametrize(
+    ("number", "expected"), CLASSES, ids=lambda value: f"{value:08x}" if type(value) is int else value
+)
 def test_every_code_has_the_class_of_the_facts(number: int, expected: Retry) -> None:
     """The table in code says what the facts say, for signed codes too."""
     assert code_for(signed(number)).retry is expected

@@ -117,9 +117,7 @@ def test_begin_checks_the_flags_before_it_touches_the_host(host: FakeHost) -> No
         (VmState.MIGRATING, "PRL_ERR_VM_LOCKED_FOR_MIGRATE", Retry.VERIFY),
     ],
 )
-def test_begin_refuses_what_cannot_migrate(
-    host: FakeHost, state: VmState | None, code: str, retry: Retry
-) -> None:
+def test_begin_refuses_what_cannot_migrate(host: FakeHost, state: VmState | None, code: str, retry: Retry) -> None:
     """Absent, stopped, in between for too long, migrating already."""
     if state is not None:
         host.add(state)

@@ -295,9 +295,7 @@ def lose(host: FakeHost) -> None:
     ("states", "gone", "refusals"),
     [([VmState.RUNNING, VmState.RUNNING, VmState.MIGRATING, VmState.MIGRATING], True, 0), ([], True, 2)],
 )
-def test_a_lost_session_is_no_lost_migration(
-    host: FakeHost, states: list[VmState], gone: bool, refusals: int
-) -> None:
+def test_a_lost_session_is_no_lost_migration(host: FakeHost, states: list[VmState], gone: bool, refusals: int) -> None:
     """The VM is watched through a new session until the source has let go of it."""
     host.states.extend(states)
 

@@ -105,9 +105,7 @@ POLICIES = st.builds(
 @given(POLICIES, st.booleans(), st.integers(1, 1000), st.floats(0, 1))
 def test_pauses_grow_within_their_bounds(policy: RetryPolicy, slow: bool, number: int, share: float) -> None:
     """Never below the first pause, never above the longest plus its jitter, never shrinking."""
-    lowest, highest = (
-        (policy.slow_initial, policy.slow_maximum) if slow else (policy.initial, policy.maximum)
-    )
+    lowest, highest = (policy.slow_initial, policy.slow_maximum) if slow else (policy.initial, policy.maximum)
     seconds = pause(policy, error(slow=slow), number, share)
     assert lowest <= seconds <= highest * (1 + policy.jitter) * 1.000001
     assert pause(policy, error(slow=slow), number + 1, share) >= seconds

@@ -64,7 +64,8 @@ class FakeJob:
         self.code, self.text, self.nested, self.end, self.hangs = code, text, nested, end, hangs
         self.steps = deque(steps)
         self._result, self._on_cancel = result, on_cancel
-        self._over = False
+        self._over = code == 0x80000251
+        """What the SDK could not send is finished at once."""
 
     def wait(self, msecs: int) -> int:
         if self.steps:

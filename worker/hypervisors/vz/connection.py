@@ -20,6 +20,7 @@ from worker.hypervisors.vz.sdk import (
     PSL_HIGH_SECURITY,
     Event,
     Job,
+    JobStatus,
     SdkError,
     SearchFlag,
     Server,
@@ -239,7 +240,7 @@ class Connection:
 
 def was_not_sent(job: Job) -> bool:
     """Whether the SDK never sent this job's request: it is finished already and says so."""
-    return job.wait(0) == 0 and job.get_ret_code() in tuple(signed(code) for code in _NOT_SENT)
+    return job.get_status() is JobStatus.FINISHED and job.get_ret_code() in tuple(signed(code) for code in _NOT_SENT)
 
 
 def _is_absent(failure: SdkFailure) -> bool:

@@ -19,7 +19,8 @@ from uuid import UUID
 from xml.etree import ElementTree
 
 from worker.errors import HypervisorError, Rejected, Retry
-from worker.hypervisors.checks.cookies import uuid_ok, xml_root
+from worker.hypervisors.checks.cookies import uuid_ok
+from worker.hypervisors.checks.xml import xml_root
 
 ROOT = "vz-migration"
 ZERO_UUID = str(UUID(int=0))

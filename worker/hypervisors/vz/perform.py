@@ -106,7 +106,8 @@ class Perform:
                 self._judge(job, tracker)
             finally:
                 self._job = None
-            tracker.finished.wait(LAST_EVENTS_SECONDS)
+            if job.get_ret_code() >= 0:
+                tracker.finished.wait(LAST_EVENTS_SECONDS)
         return Performed(cookie.from_perform(self._order.uuid), tracker.downtime_seconds, tracker.transferred_bytes)
 
     def _submit(self, session: Session) -> Job:
@@ -167,27 +168,25 @@ class Perform:
         """
         log.warning("the migration of %s goes on without our session", self._order.uuid)
         give_up, asked = time.monotonic() + self._limits.settle, False
-        while True:
+        state = DomainState.UNKNOWN
+        while state not in (DomainState.ABSENT, self._was) and time.monotonic() < give_up:
             self._watch.progress(tracker.progress)
             try:
                 look = self._connection.look(self._order.uuid)
-                if self.stop() is not None and look.vm is not None and not asked:
-                    look.vm.migrate_cancel()  # never answered where nothing runs: not waited for
-                    give_up, asked = time.monotonic() + self._limits.stop, True
-                if look.domain.state is not DomainState.MIGRATING:
-                    break
-                if not asked:
-                    give_up = time.monotonic() + self._limits.settle
             except HypervisorError:
                 log.debug("the dispatcher cannot be reached", exc_info=True)
-            if time.monotonic() > give_up:
-                raise failure
+                time.sleep(self._poll)
+                continue
+            state = look.domain.state
+            if self.stop() is not None and look.vm is not None and not asked:
+                look.vm.migrate_cancel()  # never answered where nothing runs: not waited for
+                give_up, asked = time.monotonic() + self._limits.stop, True
+            elif state is DomainState.MIGRATING and not asked:
+                give_up = time.monotonic() + self._limits.settle
             time.sleep(self._poll)
-        if look.domain.state is DomainState.ABSENT:
+        if state is DomainState.ABSENT:
             return
-        if self._own_cancel is not None:
-            raise stopped(self._own_cancel)
-        raise failure
+        raise failure if self._own_cancel is None else stopped(self._own_cancel)
 
     def _cancel(self, job: Job) -> None:
         """``PrlJob_Cancel``: answered at once, followed later; too late is no failure."""
