@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HOSTS = ("alpha", "beta", "gamma")
 FLAGS = 0x800002
 """High security, disks are shared: what the driver sends."""
-PATIENCE = 20.0
+PATIENCE = 60.0
 BODY = """
 clock_scale = 300
 bandwidth_mib = 500

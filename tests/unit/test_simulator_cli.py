@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -141,7 +140,7 @@ def test_garbage_on_the_socket_harms_nobody(sim: Lab) -> None:
 
 
 def test_instant_mode_moves_many_at_once() -> None:
-    """Two hundred migrations by eight threads, each complete, without artificial delay."""
+    """Two hundred migrations by eight threads: with any delay each alone would outlast this test."""
     vms = "".join(f'[[vms]]\nname = "bulk-{n}"\nhost = "alpha"\nmemory_mib = 1000000\n' for n in range(200))
     with lab(f"instant = true\n[hosts.alpha]\n[hosts.beta]\n{vms}") as sim:
         sim.start("alpha", "beta")
@@ -154,12 +153,10 @@ def test_instant_mode_moves_many_at_once() -> None:
                 assert target.state(f"bulk-{number}") == VmState.RUNNING
 
         threads = [threading.Thread(target=move, args=(first,)) for first in range(8)]
-        begin = time.monotonic()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert time.monotonic() - begin < 30, "far slower than any real host would be"
         assert codes == [0] * 200
         assert sim.ask("alpha", "show")["vms"] == []
         name = "bulk-7"
