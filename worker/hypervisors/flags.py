@@ -25,6 +25,7 @@ __all__ = [
     "parse_flags",
     "profile",
     "resolve",
+    "without",
 ]
 
 FLAG_PREFIX = "VIR_MIGRATE_"
@@ -103,6 +104,11 @@ def _unknown_flag(word: str) -> Rejected:
     return Rejected(f"unknown migration flag '{word}'; there are: {known}", code="unknown-flag")
 
 
+def without(mask: int, flags: MigrateFlag) -> int:
+    """``mask`` less ``flags``. ``~`` of an ``IntFlag`` itself would drop every bit that has no name."""
+    return mask & ~int(flags)
+
+
 def _split(mask: int) -> tuple[list[str], int]:
     """The names of the known flags in ``mask``, lowest bit first, and the bits that have no name."""
     known = [flag for flag in MigrateFlag if mask & flag]
@@ -147,8 +153,8 @@ def resolve(profile_name: str, options: Mapping[str, bool | None]) -> int:
             raise _refused(name, rules, f"{rule.status}: {rule.reason}")
         if not wish and rule.always:
             raise _refused(name, rules, f"cannot be switched off: {rule.reason}")
-        mask = mask | flag if wish else mask & ~flag
-    return int(mask)
+        mask = mask | int(flag) if wish else without(mask, flag)
+    return mask
 
 
 def _refused(name: str, rules: FlagProfile, why: str) -> Rejected:

@@ -51,7 +51,7 @@ def check_migration(
     request = CheckRequest(
         hypervisor=_HYPERVISORS[rules.name],
         api="migrate3",
-        flags=flags,
+        flags=int(flags),
         params=tuple(typed_params(params)),
         state=_STATES.get(state, State.RUNNING),
         domain=domain,

@@ -19,7 +19,7 @@ from worker.hypervisors.checks.refusals import (
 )
 from worker.hypervisors.checks.request import DESTINATION, UNSAID, CheckRequest
 from worker.hypervisors.checks.uris import check_not_local
-from worker.hypervisors.flags import MigrateFlag
+from worker.hypervisors.flags import MigrateFlag, without
 
 _NON_SHARED = MigrateFlag.NON_SHARED_DISK | MigrateFlag.NON_SHARED_INC
 
@@ -77,7 +77,7 @@ def check_migrate3(request: CheckRequest) -> None:
         raise invalid_arg("cannot perform tunnelled migration without using peer2peer flag")
     _check_offline_feature(flags, features)
     _check_protection_feature(flags, features)
-    _check_all_phases(replace(request, flags=flags & ~MigrateFlag.CHANGE_PROTECTION))
+    _check_all_phases(replace(request, flags=without(flags, MigrateFlag.CHANGE_PROTECTION)))
 
 
 def _check_offline_feature(flags: int, features: Features) -> None:
@@ -115,7 +115,7 @@ def check_migrate(request: CheckRequest, function: str) -> None:
         raise invalid_operation("cannot perform tunnelled migration without using peer2peer flag")
     if not features.version3:
         raise _no_support(function)
-    _check_all_phases(replace(request, flags=flags & ~MigrateFlag.CHANGE_PROTECTION), params=False)
+    _check_all_phases(replace(request, flags=without(flags, MigrateFlag.CHANGE_PROTECTION)), params=False)
 
 
 def _no_support(function: str) -> Rejected:

@@ -35,11 +35,12 @@ from worker.hypervisors.checks.refusals import (
 )
 from worker.hypervisors.checks.request import UNSAID, VALID, CheckRequest, State
 from worker.hypervisors.checks.uris import check_connectable, check_qemu_uri, check_reachable
-from worker.hypervisors.flags import PROFILES, MigrateFlag
+from worker.hypervisors.flags import PROFILES, MigrateFlag, without
 from worker.hypervisors.params import TypedParam, validate_params
 
 _PEER = MigrateFlag.PEER2PEER | MigrateFlag.TUNNELLED
-_SOURCE_ONLY = MigrateFlag.ABORT_ON_ERROR | MigrateFlag.AUTO_CONVERGE
+_SOURCE_ONLY = MigrateFlag.ABORT_ON_ERROR | MigrateFlag.AUTO_CONVERGE | MigrateFlag.CHANGE_PROTECTION
+"""What the destination is not told."""
 
 
 def check_phase(request: CheckRequest, phase: Phase, *, alone: bool = True, params: bool = True) -> None:
@@ -69,10 +70,10 @@ def check_phase(request: CheckRequest, phase: Phase, *, alone: bool = True, para
 
 def check_all_phases(request: CheckRequest, *, params: bool = True) -> None:
     """``virDomainMigrateVersion3Full``: begin, prepare and perform with what each hands to the next."""
-    source = replace(request, flags=request.flags | MigrateFlag.CHANGE_PROTECTION)
+    source = replace(request, flags=request.flags | int(MigrateFlag.CHANGE_PROTECTION))
     check_phase(source, Phase.BEGIN, params=params)
     source = _carry_pause(source)
-    destination = source.flags & ~(_SOURCE_ONLY | MigrateFlag.CHANGE_PROTECTION)
+    destination = without(source.flags, _SOURCE_ONLY)
     check_phase(_with_xml(replace(source, flags=destination)), Phase.PREPARE, params=params)
     if not request.flags & MigrateFlag.OFFLINE:
         check_phase(_with_uri(source), Phase.PERFORM, alone=False, params=params)
@@ -81,7 +82,7 @@ def check_all_phases(request: CheckRequest, *, params: bool = True) -> None:
 def _carry_pause(request: CheckRequest) -> CheckRequest:
     resuming = request.flags & MigrateFlag.POSTCOPY_RESUME
     if request.state is State.PAUSED and not resuming:
-        return replace(request, flags=request.flags | MigrateFlag.PAUSED)
+        return replace(request, flags=request.flags | int(MigrateFlag.PAUSED))
     return request
 
 
@@ -229,7 +230,7 @@ def _peer_to_peer(request: CheckRequest) -> None:
     check_connectable(request.dconnuri)
     _begin_step(request)
     request = _carry_pause(replace(request, cookie=VALID.encode()))
-    destination = _with_xml(replace(request, flags=request.flags & ~(_SOURCE_ONLY | MigrateFlag.CHANGE_PROTECTION)))
+    destination = _with_xml(replace(request, flags=without(request.flags, _SOURCE_ONLY)))
     if request.flags & MigrateFlag.TUNNELLED:
         destination = replace(
             destination, params=tuple(e for e in destination.params if not e.name.startswith("disks_"))

@@ -26,7 +26,6 @@ from worker.hypervisors.checks.virsh_options import (
     Command,
     Kind,
 )
-from worker.hypervisors.flags import MigrateFlag
 from worker.hypervisors.params import ParamType, TypedParam
 
 _FILE_LIMIT = 10 << 20
@@ -214,11 +213,7 @@ def _flags(given: Mapping[str, str]) -> int:
     storage = given.keys() & {"copy-storage-all", "copy-storage-inc"}
     if "copy-storage-synchronous-writes" in given and not storage:
         raise refused("'--copy-storage-synchronous-writes' requires one of '--copy-storage-all', 'copy-storage-inc'")
-    mask = MigrateFlag(0)
-    for option, flag in FLAG_OPTIONS.items():
-        if option in given:
-            mask |= flag
-    return int(mask)
+    return sum(int(flag) for option, flag in FLAG_OPTIONS.items() if option in given)
 
 
 def _check_helper(request: CheckRequest, parsed: Parsed) -> None:

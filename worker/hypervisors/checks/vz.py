@@ -94,7 +94,7 @@ def check_all_phases(request: CheckRequest) -> None:
     """``virDomainMigrateVersion3Full``: what each phase hands to the next is valid."""
     check_phase(request, Phase.BEGIN)
     if request.state is State.PAUSED:
-        request = replace(request, flags=request.flags | MigrateFlag.PAUSED)
+        request = replace(request, flags=request.flags | int(MigrateFlag.PAUSED))
     entries = tuple(entry for entry in request.params if entry.name != "destination_xml")
     check_phase(replace(request, params=(*entries, TypedParam.string("destination_xml", "<xml>"))), Phase.PREPARE)
     if request.text("migrate_uri") is None:
