@@ -11,7 +11,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from wsgiref.simple_server import WSGIServer
 
@@ -132,23 +132,35 @@ class Agent:
         """Take the lease, open the hypervisor, publish; then phases may come."""
         self.journal.load()
         self.take_lease()
+        # Opening a hypervisor may take longer than a lease lasts.
+        self._in_background(self._keep_lease)
         try:
             port = self.host.settings.metrics_port
             self._metrics, self.metrics_port = metrics.serve(self.settings.metrics_address, port)
             self.hypervisor.open()
             self.publish()
+            self._renew()  # whoever waits for a complete card need not wait for the next round
         except BaseException:
             self.stop()
             raise
-        for target in (self._keep_lease, self._keep_published):
-            threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True).start()
+        self._in_background(self._keep_published)
+
+    @staticmethod
+    def _in_background(target: Callable[[], None]) -> None:
+        threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True).start()
 
     def drain(self) -> None:
         """Take no new migrations; return when none touches the host, or when the grace is over."""
         self.draining = True
-        self._renew()
         deadline = time.monotonic() + self.settings.drain_seconds
-        while any(self.journal.load_of(self.host.name)) and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            try:
+                self._renew()
+                if not any(self.journal.load_of(self.host.name)):
+                    return
+            except redis.RedisError as lost:
+                # Not knowing is no reason to leave migrations without their later phases.
+                logger.warning("draining: Redis does not answer", error=type(lost).__name__)
             self._ended.wait(0.2)
 
     def stop(self) -> None:
@@ -168,9 +180,13 @@ def _birth(pid: int) -> str:
     """Names one process of one boot: boot, pid namespace, start time. Empty where there is no such process."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        # The command name, in parentheses, may hold blanks; the start time is field 22.
-        started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        # The command name, in parentheses, may hold blanks; after it come the state (field 3) and, as
+        # field 22, the start time. A zombie has ended: only its parent has not looked yet.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        state, started = fields[0], fields[19]
     except OSError:
+        return ""
+    if state in "ZX":
         return ""
     return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}/{started}"
 
