@@ -3,7 +3,7 @@
 The table is section 4 of the Virtuozzo facts. ``untouched`` stands only where the code itself proves that
 the domain was not touched (the dispatcher gives it before it starts to move anything). ``after`` is the
 class that holds next: for VERIFY once both sides have been looked at and the domain is back on its
-source, for TRANSIENT once its tries are used up, for REPREPARE when it comes twice in a row.
+source, for TRANSIENT once its tries are used up.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def _verify(symbol: str, reason: str, then: Retry, *, before: bool = False, trie
     return _entry(symbol, Retry.VERIFY, reason, then, before, tries, False)
 
 
-def _reprepare(symbol: str, reason: str, then: Retry | None = None) -> Code:
-    return _entry(symbol, Retry.REPREPARE, reason, then, True, None, False)
+def _reprepare(symbol: str, reason: str) -> Code:
+    return _entry(symbol, Retry.REPREPARE, reason, None, True, None, False)
 
 
 def _operator(symbol: str, reason: str, *, before: bool = False) -> Code:
@@ -167,7 +167,7 @@ _GENERAL = {
 
 _MIGRATION = {
     0x80030000: _transient("DISP2DISP_SESSION_ALREADY_AUTHORIZED", "race on a connection", before=True),
-    0x80030001: _reprepare("DISP2DISP_WRONG_USER_SESSION_UUID", "the destination's login is gone", _O),
+    0x80030001: _reprepare("DISP2DISP_WRONG_USER_SESSION_UUID", "the destination's login is gone"),
     0x80031000: _permanent("VM_MIGRATE_CHECKING_PRECONDITIONS_FAILED", "no cause given", before=True),
     0x80031004: _permanent("VM_MIGRATE_NOT_ENOUGH_CPUS_ON_TARGET", "choose another host", before=True),
     0x80031005: _permanent("VM_MIGRATE_NON_COMPATIBLE_CPU_ON_TARGET_SHORT", "choose another host", before=True),
