@@ -160,11 +160,14 @@ def scheduler(parts: Runtime, pid: Pid) -> Child:
 
 
 def agent(parts: Runtime, name: str, pid: Pid) -> Child:
-    """The agent of one host; ready when it has its lease. It waits for migrations in flight when it stops."""
+    """The agent of one host; when it stops, it waits for the migrations in flight.
+
+    It is ready when it holds the lease and says where its metrics are: then the host is open, too.
+    """
 
     def ready() -> bool:
         holder = _lease(parts, name)
-        return holder is not None and holder["pid"] == pid(f"agent-{name}")
+        return holder is not None and holder["pid"] == pid(f"agent-{name}") and bool(holder["metrics_port"])
 
     return _own(f"agent-{name}", ["agent", name], ready, parts.settings.drain_seconds + STOP_SECONDS)
 

@@ -1,0 +1,125 @@
+"""What the demo prints at the end: tables of migrations, and counters from every ``/metrics``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from urllib.request import urlopen
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from worker.journal import Journal, Record
+from worker.journal.record import ORDER
+from worker.settings import Settings
+
+SCRAPE_SECONDS = 5.0
+Key = tuple[str, str, str, str]
+"""Driver, flag set, outcome, reason."""
+
+
+def console() -> Console:
+    """The demo's standard output; wide where it is no terminal, so that lines stay whole."""
+    plain = Console()
+    return plain if plain.is_terminal else Console(width=200)
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Some of vmrelay's counters, summed over processes."""
+
+    migrations: Counter[Key] = field(default_factory=Counter)
+    retries: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By phase and class."""
+
+    def since(self, before: Counters) -> Counters:
+        """What was added after ``before``."""
+        return Counters(self.migrations - before.migrations, self.retries - before.retries)
+
+
+def metrics_urls(settings: Settings, journal: Journal) -> dict[str, str]:
+    """Where each agent and the leading scheduler serve their metrics, by name."""
+    address = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.metrics_address, settings.metrics_address)  # noqa: S104
+    cards = journal.agents([*settings.hosts, "scheduler"])
+    return {name: f"http://{address}:{card['metrics_port']}/metrics" for name, card in cards.items()}
+
+
+def scrape(urls: Iterable[str]) -> Counters:
+    """The counters of these processes. Raises ``OSError`` where one does not answer."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    found = Counters()
+    for url in urls:
+        with urlopen(url, timeout=SCRAPE_SECONDS) as answer:  # noqa: S310 - a URL of ours
+            text = answer.read().decode()
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                labels, value = sample.labels, int(sample.value)
+                if sample.name == "vmrelay_migrations_total":
+                    key = (labels["driver"], labels["flags"], labels["outcome"], labels["reason"])
+                    found.migrations[key] += value
+                elif sample.name == "vmrelay_retries_total":
+                    found.retries[labels["phase"], labels["class"]] += value
+    return found
+
+
+def unequal(counters: Counters, records: Iterable[Record]) -> list[str]:
+    """Where the counters and the records disagree about driver, flag set, outcome and reason."""
+    counted: Counter[Key] = Counter()
+    for key, count in counters.migrations.items():
+        counted[_comparable(key)] += count
+    wanted = Counter(_comparable((r.driver, r.flags_label, r.outcome, r.reason)) for r in records)
+    return [
+        f"vmrelay_migrations_total{key} is {counted[key]}, the journal says {wanted[key]}"
+        for key in sorted({*counted, *wanted})
+        if counted[key] != wanted[key]
+    ]
+
+
+def _comparable(key: Key) -> Key:
+    # A refused request may not have come as far as a driver and its flags.
+    return ("", "", *key[2:]) if key[2] == "rejected" else key
+
+
+def migrations_table(records: Iterable[Record]) -> Table:
+    """One row for each migration; the phases are those of its last attempt."""
+    table = Table(title="Migrations", title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("domain", "from → to", *ORDER, "attempts", "retries", "downtime", "outcome"):
+        table.add_column(heading)
+    for record in records:
+        runs = {run.name: run for run in record.phases if run.attempt == record.attempt}
+        cells = []
+        for name in ORDER:
+            run = runs.get(name)
+            mark = " (stopped)" if run and run.error else ""
+            cells.append(f"{run.host} {run.seconds:.3f}s{mark}" if run else "-")
+        downtime = f"{record.downtime_seconds:.3f}s" if record.downtime_seconds is not None else "-"
+        name = record.domain
+        if record.destination_name and record.destination_name != name:
+            name = f"{name} → {record.destination_name}"
+        route = f"{record.source or '?'} → {record.destination}"
+        counts = (str(record.attempt), str(record.retries))
+        table.add_row(*map(Text, (name, route, *cells, *counts, downtime, record.outcome)))
+    return table
+
+
+def counters_table(counters: Counters) -> Table:
+    """The counters by flag set and outcome."""
+    table = Table(title="vmrelay_migrations_total, of all processes", title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("driver", "flags", "outcome", "reason"):
+        table.add_column(heading)
+    table.add_column("count", justify="right")
+    for key, count in sorted(counters.migrations.items()):
+        table.add_row(*(Text(value or "-") for value in key), str(count))
+    return table
+
+
+def retries_lines(counters: Counters) -> list[str]:
+    """The counter of retries, one line for each phase and class."""
+    return [
+        f'vmrelay_retries_total{{phase="{phase}",class="{kind}"}} {count}'
+        for (phase, kind), count in sorted(counters.retries.items())
+    ]
