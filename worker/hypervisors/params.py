@@ -32,6 +32,11 @@ RANGES: Mapping[ParamType, tuple[int, int]] = {
     ParamType.ULLONG: (0, 2**64 - 1),
 }
 
+NAME_BYTES = 79
+"""``VIR_TYPED_PARAM_FIELD_LENGTH`` less the NUL."""
+COUNT_LIMIT = 64
+"""``REMOTE_DOMAIN_MIGRATE_PARAM_LIST_MAX``: more entries never reach a daemon."""
+
 Scalar = str | int | float | bool
 
 
@@ -118,6 +123,8 @@ def typed_param(name: str, kind: ParamType | None, value: object) -> TypedParam:
     """
     if not isinstance(value, str | int | float):
         raise Rejected(f"parameter '{name}': {value!r} is no string or number", code="bad-request")
+    if len(name.encode("utf-8", "surrogatepass")) > NAME_BYTES:
+        raise Rejected(f"Field name '{name}' too long", code="VIR_ERR_INTERNAL_ERROR")
     if kind is None:
         kind = _natural_type(name, value)
     if not _fits(kind, value):
@@ -151,6 +158,12 @@ def _fits(kind: ParamType, value: Scalar) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
+def check_count(entries: Sequence[TypedParam]) -> None:
+    """What libvirt's remote driver refuses to send; raises ``Rejected`` (``VIR_ERR_RPC``)."""
+    if len(entries) > COUNT_LIMIT:
+        raise Rejected(f"too many parameters '{len(entries)}' for limit '{COUNT_LIMIT}'", code="VIR_ERR_RPC")
+
+
 def validate_params(driver: str, phase: Phase | None, entries: Iterable[TypedParam]) -> None:
     """libvirt's ``virTypedParamsValidate`` with the driver's list, which is the same in every phase.
 
@@ -160,7 +173,7 @@ def validate_params(driver: str, phase: Phase | None, entries: Iterable[TypedPar
     """
     specs = param_specs(driver)
     last = None
-    for entry in sorted(entries, key=lambda entry: entry.name.encode()):
+    for entry in sorted(entries, key=lambda entry: entry.name.encode("utf-8", "surrogatepass")):
         spec = specs.get(entry.name)
         if spec is None:
             raise Rejected(f"parameter '{entry.name}' not supported", code="VIR_ERR_ARGUMENT_UNSUPPORTED")

@@ -36,7 +36,7 @@ from worker.hypervisors.checks.refusals import (
 from worker.hypervisors.checks.request import UNSAID, VALID, CheckRequest, State
 from worker.hypervisors.checks.uris import check_connectable, check_qemu_uri, check_reachable
 from worker.hypervisors.flags import PROFILES, MigrateFlag, without
-from worker.hypervisors.params import TypedParam, validate_params
+from worker.hypervisors.params import TypedParam, check_count, validate_params
 
 _PEER = MigrateFlag.PEER2PEER | MigrateFlag.TUNNELLED
 _SOURCE_ONLY = MigrateFlag.ABORT_ON_ERROR | MigrateFlag.AUTO_CONVERGE | MigrateFlag.CHANGE_PROTECTION
@@ -49,6 +49,7 @@ def check_phase(request: CheckRequest, phase: Phase, *, alone: bool = True, para
     ``alone`` means that no phase went before; ``params`` is false for the entry points that take no
     typed parameters (``virDomainMigrate``, ``virDomainMigrate2``).
     """
+    check_count(request.params)
     suffix = "3Params" if params else "3"
     check_mask(request.flags, PROFILES["qemu"].accepted, f"qemuDomainMigrate{phase.capitalize()}{suffix}")
     validate_params("qemu", phase, request.params)
@@ -189,7 +190,8 @@ def _perform_native(request: CheckRequest) -> None:
         read_domain(xml)
     _check_perform_cookie(request)
     if not request.state.active:
-        raise Rejected("domain is no longer running", code="VIR_ERR_OPERATION_FAILED")
+        option = qemu_tuning.first_capability(request)
+        raise unsupported_arg(f"Migration option '{option}' is not supported by QEMU binary")
     check_tls(request)
     qemu_tuning.check_qemu(request, source=True)
     _check_mirror_speed(request)

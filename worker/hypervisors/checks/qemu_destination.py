@@ -113,9 +113,11 @@ def _check_name_free(request: CheckRequest) -> None:
             raise _taken(f"domain '{request.domain}' is already defined with uuid {request.uuid}")
         if have.endswith(("running", "active", "paused")):
             raise invalid_operation(f"domain '{name}' is already active")
+    elif name != request.domain:
+        raise _taken(f"domain '{name}' already exists with uuid {_OTHER_UUID}")
     elif "other-name" in have or have.startswith(("same-uuid", "uuid")):
         raise _taken(f"domain '{_OTHER_NAME}' is already defined with uuid {request.uuid}")
-    elif name == request.domain:
+    else:
         raise _taken(f"domain '{name}' already exists with uuid {_OTHER_UUID}")
 
 

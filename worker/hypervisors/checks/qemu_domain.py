@@ -12,33 +12,30 @@ from worker.hypervisors.flags import MigrateFlag
 
 _NON_SHARED = MigrateFlag.NON_SHARED_DISK | MigrateFlag.NON_SHARED_INC
 
-_HOSTDEVS = {
-    "hostdev-capabilities": "<hostdev mode='capabilities'>",
-    "hostdev-caps": "<hostdev mode='capabilities'>",
-    "hostdev-scsi": "<hostdev mode='subsystem' type='scsi'>",
-    "hostdev-scsi-host": "<hostdev mode='subsystem' type='scsi_host'>",
-    "hostdev-mdev": "<hostdev mode='subsystem' type='mdev'>",
-    "hostdev-pci": "<hostdev mode='subsystem' type='pci'>",
-    "interface-hostdev": "<interface type='hostdev'>",
-    "hostdev-interface": "<interface type='hostdev'>",
-    "hostdev-net": "<interface type='hostdev'>",
-}
+# USB devices and those with <teaming type='transient'> may go
+_HOSTDEVS = (
+    ("caps", "<hostdev mode='capabilities'>"),
+    ("capabilities", "<hostdev mode='capabilities'>"),
+    ("scsi-host", "<hostdev mode='subsystem' type='scsi_host'>"),
+    ("scsi", "<hostdev mode='subsystem' type='scsi'>"),
+    ("mdev", "<hostdev mode='subsystem' type='mdev'>"),
+    ("pci", "<hostdev mode='subsystem' type='pci'>"),
+    ("interface", "<interface type='hostdev'>"),
+    ("net", "<interface type='hostdev'>"),
+)
 
-# in the order in which libvirt looks at them
+# words in a configuration's name, in the order in which libvirt looks at the devices
+_SHMEM_ROLE = "shmem device 'shmem0' cannot be migrated, only shmem with role='master' can be migrated"
 _DEVICES = (
     ("blockjob", "domain has active block job"),
     ("invtsc", "domain has 'invtsc' CPU feature but TSC frequency is not specified"),
     ("dimm", "domain's dimm info lacks slot ID or base address"),
+    ("shmem-role", _SHMEM_ROLE),
+    ("shmem-peer", _SHMEM_ROLE),
     ("shmem", "migration with legacy shmem device is not supported"),
-    ("ivshmem", "migration with legacy shmem device is not supported"),
-    ("shmem-legacy", "migration with legacy shmem device is not supported"),
-    ("shmem-ivshmem", "migration with legacy shmem device is not supported"),
-    ("shmem-role", "shmem device 'shmem0' cannot be migrated, only shmem with role='master' can be migrated"),
-    ("shmem-peer", "shmem device 'shmem0' cannot be migrated, only shmem with role='master' can be migrated"),
     ("vdpa", "vDPA devices cannot be migrated"),
     ("slirp", "a slirp-helper cannot be migrated"),
     ("virtiofs", "migration with virtiofs device is not supported"),
-    ("dbus-vmstate", "cannot migrate this domain without dbus-vmstate support"),
     ("dbus", "cannot migrate this domain without dbus-vmstate support"),
     ("transient-disk", "migration with transient disk is not supported"),
     ("disk-transient", "migration with transient disk is not supported"),
@@ -51,19 +48,25 @@ def check_allowed(request: CheckRequest) -> None:
         raise invalid_operation(f"cannot migrate domain with {len(snapshots)} snapshots")
     if request.flags & MigrateFlag.OFFLINE:
         return
-    for word, device in _HOSTDEVS.items():
-        if word in request.cfg:
-            raise unsupported_operation(f"cannot migrate a domain with {device}")
+    _check_hostdevs(request)
     paused = request.state is State.PAUSED
     if request.flags & MigrateFlag.ABORT_ON_ERROR and paused and request.cfg & {"ioerror", "io-error"}:
         raise invalid_operation("cannot migrate domain with I/O error")
     if "autodestroy" in request.cfg:
         raise invalid_operation("domain is marked for auto destroy")
     for word, text in _DEVICES:
-        if word in request.cfg:
+        if any(word in name for name in request.cfg):
             raise invalid_operation(text)
     if "swtpm-shared" in request.cfg:
         raise Rejected("the running swtpm does not support migration with shared storage", code="VIR_ERR_NO_SUPPORT")
+
+
+def _check_hostdevs(request: CheckRequest) -> None:
+    """``qemuMigrationSrcIsAllowedHostdev``."""
+    names = [name for name in request.cfg if "hostdev" in name and "teaming" not in name]
+    for word, device in _HOSTDEVS:
+        if any(word in name for name in names):
+            raise unsupported_operation(f"cannot migrate a domain with {device}")
 
 
 def disks(request: CheckRequest) -> list[str]:

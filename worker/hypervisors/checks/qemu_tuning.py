@@ -65,6 +65,26 @@ def _check_compression(request: CheckRequest) -> None:
         raise invalid_arg("Turn xbzrle compression on to tune it")
 
 
+def first_capability(request: CheckRequest) -> str:
+    """The first capability that perform asks of QEMU: a domain without QEMU has none."""
+    methods = _methods(request)
+    asked = {
+        "xbzrle": "xbzrle" in methods,
+        "auto-converge": request.flags & MigrateFlag.AUTO_CONVERGE,
+        "rdma-pin-all": request.flags & MigrateFlag.RDMA_PIN_ALL,
+        "postcopy-ram": request.flags & MigrateFlag.POSTCOPY,
+        "compress": "mt" in methods,
+        "multifd": request.flags & MigrateFlag.PARALLEL,
+    }
+    return next((name for name, wanted in asked.items() if wanted), "return-path")
+
+
+def _methods(request: CheckRequest) -> set[str]:
+    """The compression methods in use: xbzrle where none is named."""
+    named = set(request.texts("compression"))
+    return named or ({"xbzrle"} if request.flags & MigrateFlag.COMPRESSED else set())
+
+
 def check_qemu(request: CheckRequest, *, source: bool) -> None:
     """What QEMU says when libvirt applies capabilities and then parameters on one side."""
     _check_capabilities(request, source=source)
@@ -89,9 +109,7 @@ def check_qemu(request: CheckRequest, *, source: bool) -> None:
 
 
 def _check_capabilities(request: CheckRequest, *, source: bool) -> None:
-    methods = set(request.texts("compression"))
-    if not methods and request.flags & MigrateFlag.COMPRESSED:
-        methods = {"xbzrle"}
+    methods = _methods(request)
     if source and request.flags & MigrateFlag.ZEROCOPY and methods:
         raise _qemu(
             "migrate-set-capabilities",

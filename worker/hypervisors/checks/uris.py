@@ -146,14 +146,32 @@ def check_connectable(text: str | None) -> None:
         raise invalid_arg(
             "remote_open: transport in URL not recognised (should be tls|unix|ssh|ext|tcp|libssh2|libssh)"
         )
+    if uri.scheme is None:
+        raise Rejected(
+            f"no connection driver available for URI '{text}' does not include a driver name",
+            code="VIR_ERR_NO_CONNECT",
+        )
+    if transport == "ext" and "command=" not in (uri.query or ""):
+        raise invalid_arg("remote_open: for 'ext' transport, command is required")
     if transport == "unix" and uri.server:
         raise invalid_arg(f"using unix socket and remote server '{uri.server}' is not supported.")
 
 
 def check_reachable(text: str, listen: str | None) -> None:
-    """Nobody listens on the URI's address where prepare was told another one."""
+    """What is wrong with the URI's host even if prepare succeeded.
+
+    A name under ``.invalid`` never resolves (RFC 2606); on an address nobody listens where prepare was
+    told to listen on another one.
+    """
     uri = parse_uri(_tcp_made_well_formed(text))
-    if listen is None or uri.scheme != "tcp" or uri.server is None or not uri.port:
+    if uri.scheme != "tcp" or uri.server is None or not uri.port:
+        return
+    if uri.server.endswith(".invalid"):
+        raise Rejected(
+            f"Unable to resolve address '{uri.server}' service '{uri.port}': Name or service not known",
+            code="VIR_ERR_SYSTEM_ERROR",
+        )
+    if listen is None:
         return
     try:
         target, bound = ip_address(uri.server), ip_address(listen)

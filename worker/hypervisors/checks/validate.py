@@ -12,6 +12,7 @@ from worker.hypervisors.base import Phase
 from worker.hypervisors.checks import frontend, jobs, qemu, virsh, vz
 from worker.hypervisors.checks.refusals import invalid_operation
 from worker.hypervisors.checks.request import CheckRequest, bad_request, parse_request
+from worker.hypervisors.flags import MigrateFlag
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,12 @@ _ENTRY_POINTS: dict[str, Callable[[CheckRequest], None]] = {
     **{f"{phase}3": partial(frontend.check_call, phase=phase) for phase in Phase},
 }
 _CALL = re.compile(r"(begin|prepare|perform|finish|confirm)3(?:params)?(?:\([^)]*\))?")
+_ALIASES = {
+    "abortjob": "abort",
+    "migratestartpostcopy": "startpostcopy",
+    **{f"migrate{name}": name for name in ("touri", "touri2", "touri3")},
+    **{f"migrate{phase}3": f"{phase}3" for phase in Phase},
+}
 _REMARK = re.compile(r"\s*\(virdomain[^)]*\)$|\s+then close$")
 _TWICE = re.compile(r"(begin|prepare|perform|finish|confirm)3 twice")
 
@@ -68,7 +75,8 @@ _TWICE = re.compile(r"(begin|prepare|perform|finish|confirm)3 twice")
 def _dispatch(request: CheckRequest) -> None:
     """``api`` names an entry point, or a chain of phase calls over one connection."""
     api = request.api.strip().lower()
-    name = _REMARK.sub("", api).removesuffix("params")
+    name = _REMARK.sub("", api).removeprefix("virdomain").removesuffix("params")
+    name = _ALIASES.get(name, name)
     if twice := _TWICE.fullmatch(api):
         _check_chain(request, _until(Phase(twice[1])))
         raise _repeated(request, Phase(twice[1]))
@@ -104,6 +112,9 @@ def _check_managed(request: CheckRequest) -> None:
 
 def _repeated(request: CheckRequest, phase: Phase) -> Rejected:
     """What the QEMU driver answers when a phase that succeeded is called again."""
+    gone = request.flags & MigrateFlag.UNDEFINE_SOURCE or "transient" in request.cfg
+    if phase is Phase.CONFIRM and gone:
+        return Rejected(f"no domain with matching uuid '{request.uuid}' ({request.domain})", code="VIR_ERR_NO_DOMAIN")
     if request.hypervisor != "qemu":
         raise bad_request("only the QEMU driver is known to refuse a repeated phase")
     name = request.domain

@@ -14,7 +14,7 @@ from worker.hypervisors.checks.refusals import check_mask, internal, invalid_arg
 from worker.hypervisors.checks.request import CheckRequest, State
 from worker.hypervisors.checks.uris import check_connectable, check_vz_uri
 from worker.hypervisors.flags import PROFILES, MigrateFlag
-from worker.hypervisors.params import TypedParam, validate_params
+from worker.hypervisors.params import TypedParam, check_count, validate_params
 
 _REQUIRED = (MigrateFlag.LIVE, MigrateFlag.COMPRESSED, MigrateFlag.PERSIST_DEST)
 
@@ -29,6 +29,7 @@ def check_seed_flags(flags: int) -> None:
 
 def check_phase(request: CheckRequest, phase: Phase) -> None:
     """What the driver checks in one phase, in order; raises ``Rejected``."""
+    check_count(request.params)
     seed = request.hypervisor == "vz-seed"
     if not seed:
         check_mask(request.flags, PROFILES["vz-libvirt"].accepted, _function(phase))
@@ -82,12 +83,11 @@ def _perform(request: CheckRequest) -> None:
             check_vz_uri(uri)
         return
     uri = request.text("migrate_uri")
-    if uri is None and request.hypervisor == "vz-seed":
-        return  # the patch has no check of its own: prepare always hands a URI on
-    if uri is None:
+    if uri is None and request.hypervisor != "vz-seed":
         raise internal("migrate uri is not set")
     check_vz_cookie(request.cookie)
-    check_vz_uri(uri)
+    if uri is not None:  # the patch takes prepare's URI from another argument
+        check_vz_uri(uri)
 
 
 def check_all_phases(request: CheckRequest) -> None:
