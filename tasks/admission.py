@@ -118,10 +118,9 @@ def _goes_there(request: MigrateRequest, destination: Host) -> None:
 
 def _name_is_free(parts: Runtime, name: str, uuid: str, destination: str) -> None:
     """A stopped domain of the same name and uuid is the same domain; anything else is in the way."""
-    there = parts.journal.find_domain(name, [destination]).get(destination)
-    same_uuid = parts.journal.find_domain(uuid, [destination]).get(destination)
-    taken = there if there and there["uuid"] != uuid else None
-    active = same_uuid if same_uuid and same_uuid["state"] != DomainState.SHUTOFF else None
+    by_name, by_uuid = parts.journal.domains_like(destination, name, uuid)
+    taken = by_name if by_name and by_name["uuid"] != uuid else None
+    active = by_uuid if by_uuid and by_uuid["state"] != DomainState.SHUTOFF else None
     if clash := taken or active:
         raise Rejected(
             f"{destination} has a domain '{clash['name']}' already (uuid {clash['uuid']}); "
@@ -194,10 +193,16 @@ def admit_ready(parts: Runtime) -> None:
 @on_round
 def republish_overdue(parts: Runtime) -> None:
     """Send again what nobody claimed in time."""
-    for ident, baton, phase in parts.journal.overdue():
+    for ident, baton, phase in parts.journal.overdue("host."):
         logger.info("republishing", migration=ident, phase=phase)
         metrics.republished.labels(phase).inc()
         dispatch.resend(parts.inventory, baton, phase)
+
+
+@on_round
+def forget_ended(parts: Runtime) -> None:
+    """Drop what has expired from the index of ended migrations."""
+    parts.journal.forget_ended(parts.settings.keep_seconds)
 
 
 @on_round

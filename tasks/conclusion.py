@@ -72,9 +72,9 @@ def _again(agent: Agent, baton: Baton, token: str, told: dict[str, Any], conclud
         "class": error.after,
         "message": error.message,
     }
-    patiently(agent.journal.backoff, baton.migration, token, told, {}, pause, event)
     description = f"attempt {baton.attempt} failed ({error.code}); the next in {pause:.0f} s"
-    dispatch.show(baton.migration, Phase.BEGIN, agent.host.name, description=description)
+    shown = dispatch.shown(baton.migration, Phase.BEGIN, agent.host.name, description=description)
+    patiently(agent.journal.backoff, baton.migration, token, told, {}, pause, event, shown)
     logger.info("another attempt", migration=baton.migration, code=error.code, delay_seconds=round(pause, 3))
     raise Ignore
 

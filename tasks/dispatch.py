@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from celery import chain
-from celery.canvas import Signature
+import structlog
 
 from worker.app import app
 from worker.contract import PHASE, PROGRESS, Baton, canonical
 from worker.hypervisors.base import Phase
 from worker.inventory import Host, Inventory
 from worker.journal import Record
+from worker.journal.journal import Shown
 
+logger = structlog.get_logger(__name__)
+
+RESULT_KEY = "celery-task-meta-"
+"""Under this and the id Celery keeps a result in Redis; part of its contract with other versions of itself."""
 STEPS = {phase: number for number, phase in enumerate(Phase)}
 
 
@@ -41,16 +45,25 @@ def first_baton(record: Record) -> Baton:
 
 
 def send(inventory: Inventory, baton: dict[str, Any], first: Phase = Phase.BEGIN) -> None:
-    """Publish the phases from ``first`` on as one chain; the last task carries the migration's own id."""
+    """Publish the phases from ``first`` on as one chain; the last task carries the migration's own id.
+
+    What cannot be published now stays in the journal's outbox, and is sent again from there.
+    """
     source, destination = inventory[baton["source"]], inventory[baton["destination"]]
-    steps = [_signature(phase, source if phase.on_source else destination) for phase in list(Phase)[STEPS[first] :]]
-    steps[-1].set(task_id=baton["migration"])
-    whole = chain(*steps) if len(steps) > 1 else steps[0]
-    whole.apply_async((baton,))
+    steps = [_step(phase, source if phase.on_source else destination) for phase in list(Phase)[STEPS[first] :]]
+    steps[-1]["options"]["task_id"] = baton["migration"]
+    # What chain.apply_async sends in the end, without its three passes over the signatures: the first task's
+    # message holds the others, last one first.
+    head, rest = steps[0], steps[:0:-1]
+    try:
+        app.send_task(head["task"], (baton,), chain=rest or None, **head["options"])
+    except Exception as lost:  # kombu raises more than OperationalError when a connection is cut
+        logger.warning("not sent, stays in the outbox", migration=baton["migration"], error=type(lost).__name__)
 
 
-def _signature(phase: Phase, host: Host) -> Signature[Any]:
-    return app.signature(PHASE + phase, queue=host.queue)
+def _step(phase: Phase, host: Host) -> dict[str, Any]:
+    # Arguments stay out of headers and events: argsrepr would show the baton there.
+    return app.signature(PHASE + phase, options={"queue": host.queue, "argsrepr": "(baton)"})
 
 
 def resend(inventory: Inventory, baton: str, phase: str) -> None:
@@ -63,8 +76,11 @@ def text(baton: Baton) -> str:
     return canonical(baton.document())
 
 
-def show(ident: str, phase: Phase, host: str, percent: int = 0, description: str = "") -> None:
-    """The state of a migration under way, as ``celery-progress`` and Flower read it."""
+def shown(ident: str, phase: Phase, host: str, percent: int = 0, description: str = "") -> Shown:
+    """The state of a migration under way, as ``celery-progress`` and Flower read it.
+
+    The journal's scripts write it, in the form of Celery's Redis back end.
+    """
     share = {Phase.BEGIN: 0, Phase.PREPARE: 3, Phase.PERFORM: 6, Phase.FINISH: 94, Phase.CONFIRM: 97}[phase]
     current = share + (88 * percent) // 100 if phase is Phase.PERFORM else share
     meta = {
@@ -72,7 +88,15 @@ def show(ident: str, phase: Phase, host: str, percent: int = 0, description: str
         "total": 100,
         "percent": current,
         "description": description or f"{phase} on {host}",
-        "phase": str(phase),
+        "phase": phase,
         "host": host,
     }
-    app.backend.store_result(ident, meta, PROGRESS)
+    result: dict[str, object] = {
+        "status": PROGRESS,
+        "result": meta,
+        "traceback": None,
+        "children": [],
+        "date_done": None,
+        "task_id": ident,
+    }
+    return RESULT_KEY + ident, json.dumps(result), int(app.conf.result_expires)

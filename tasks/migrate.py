@@ -9,9 +9,10 @@ from celery import Task
 from celery.exceptions import Ignore
 
 from tasks import admission
+from tasks.watch import patiently
 from worker import metrics
 from worker.app import app
-from worker.contract import CANCEL, MIGRATE, MigrateRequest
+from worker.contract import CANCEL, IDENT, MIGRATE, MigrateRequest
 from worker.errors import Cancelled, Rejected, RelayError
 from worker.runtime import Runtime, runtime
 
@@ -25,14 +26,25 @@ def migrate(self: Task[..., Any], /, *args: object, **kwargs: Any) -> None:  # n
     This task ends with ``Ignore``: the last task of the chain carries its id, so ``AsyncResult(id)`` shows
     progress and then the outcome. A refused request raises ``Rejected`` here.
     """
-    parts, ident = runtime(), str(self.request.id)
+    parts, ident = runtime(), _ident(self.request.id)
     try:
-        record = admission.resolved(parts, ident, MigrateRequest.parse(_by_name(args, kwargs)))
-        admission.submit(parts, record)
+        request = MigrateRequest.parse(_by_name(args, kwargs))
+        record = patiently(admission.resolved, parts, ident, request)
+        patiently(admission.submit, parts, record)
     except Rejected as refusal:
-        _refuse(parts, ident, kwargs, refusal)
+        if not patiently(_refuse, parts, ident, kwargs, refusal):
+            # A second copy of a message whose migration goes its way: the outcome is not this one's to tell.
+            raise Ignore from None
         raise
     raise Ignore
+
+
+def _ident(ident: object) -> str:
+    """The id of a task, which no record is kept for where it could name somebody else's keys."""
+    if not isinstance(ident, str) or not IDENT.fullmatch(ident):
+        metrics.record_end("", "", "rejected", "malformed")
+        raise Rejected("a migration's id is letters, digits, '.', '_' and '-', at most 128", code="malformed")
+    return ident
 
 
 def _by_name(args: tuple[object, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -41,18 +53,27 @@ def _by_name(args: tuple[object, ...], kwargs: dict[str, Any]) -> dict[str, Any]
     return kwargs
 
 
-def _refuse(parts: Runtime, ident: str, asked: dict[str, Any], refusal: Rejected) -> None:
-    """Record and count a rejected request, once."""
+def _refuse(parts: Runtime, ident: str, asked: dict[str, Any], refusal: Rejected) -> bool:
+    """Record and count a rejected request, once; false where its id is that of an accepted one."""
     fields: dict[str, str | int | float | None] = {
-        name: asked[name][:255]
+        name: _clean(asked[name], 255)
         for name in ("domain", "source", "destination", "requested_by")
         if isinstance(asked.get(name), str)
     }
-    fields |= {"reason": refusal.code, "error": refusal.message}
-    told = {"outcome": "rejected", "reason": refusal.code, "error": refusal.message}
+    text = _clean(refusal.message, 2000)
+    fields |= {"reason": refusal.code, "error": text}
+    told = {"outcome": "rejected", "reason": refusal.code, "error": text}
     if parts.journal.refuse(ident, fields, parts.settings.keep_seconds, told):
         metrics.record_end("", "", "rejected", refusal.code)
         logger.info("rejected", migration=ident, code=refusal.code)
+        return True
+    known = parts.journal.record(ident)
+    return known is None or known.outcome == "rejected"
+
+
+def _clean(text: str, most: int) -> str:
+    """A beginning of text that Redis can hold: JSON can carry halves of characters."""
+    return text[:most].encode("utf-8", "replace").decode("utf-8")
 
 
 @app.task(bind=True, name=CANCEL, typing=False, ignore_result=False, throws=(RelayError,))
@@ -63,10 +84,10 @@ def cancel(self: Task[..., Any], /, *args: object, **kwargs: Any) -> dict[str, s
     of it. Answers ``{"migration", "answer"}`` with ``ended``, ``asked`` or ``over``.
     """
     ident, by = kwargs.pop("migration", None), kwargs.pop("requested_by", "")
-    if args or kwargs or not isinstance(ident, str) or not isinstance(by, str):
+    if args or kwargs or not isinstance(ident, str) or not isinstance(by, str) or not IDENT.fullmatch(ident):
         raise Rejected("vmrelay.v1.cancel takes migration (its id) and requested_by", code="malformed")
     parts = runtime()
-    answer, detail = parts.journal.cancel(ident, by[:200], parts.settings.keep_seconds)
+    answer, detail = patiently(parts.journal.cancel, ident, _clean(by, 200), parts.settings.keep_seconds)
     if answer == "GONE":
         raise Rejected(f"unknown migration '{ident[:80]}'", code="unknown-migration")
     if answer == "ENDED":

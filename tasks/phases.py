@@ -30,7 +30,7 @@ from worker.journal import Claim
 logger = structlog.get_logger(__name__)
 
 Work = Callable[[Agent, Baton, JournalWatch], Baton]
-HANDOFF = 300
+HANDOFF = 500
 REPUBLISH = 2000
 """Milliseconds after which a queued phase is sent again; the guest waits for finish and confirm."""
 
@@ -132,7 +132,6 @@ def run(task: Task[..., Any], phase: Phase, raw: dict[str, Any]) -> dict[str, An
     agent = current()
     token = uuid.uuid4().hex
     baton, claim = _claimed(agent, phase, raw, token)
-    dispatch.show(baton.migration, phase, agent.host.name)
     watch = JournalWatch(agent, baton, phase, token, claim.cancel)
     started = time.perf_counter()
     after = _attempted(agent, phase, baton, watch)
@@ -140,6 +139,7 @@ def run(task: Task[..., Any], phase: Phase, raw: dict[str, Any]) -> dict[str, An
     failed = after.error if after.error != baton.error else None
     metrics.phase_seconds.labels(agent.host.profile, phase, "failed" if failed else "succeeded").observe(seconds)
     told = {"phase": phase, "host": agent.host.name, "attempt": baton.attempt, "seconds": seconds}
+    told["queued_seconds"] = claim.queued_seconds
     if failed:
         told |= {"error": failed.code, "message": failed.message}
     if phase is Phase.CONFIRM:
@@ -159,7 +159,15 @@ def _claimed(agent: Agent, phase: Phase, raw: dict[str, Any], token: str) -> tup
         logger.warning("phase message not for this agent", migration=baton.migration, phase=phase, host=name)
         raise Ignore
     claim = patiently(
-        agent.journal.claim, baton.migration, baton.attempt, baton.epoch, phase, canonical(raw), token, name
+        agent.journal.claim,
+        baton.migration,
+        baton.attempt,
+        baton.epoch,
+        phase,
+        canonical(raw),
+        token,
+        name,
+        dispatch.shown(baton.migration, phase, name),
     )
     metrics.claims.labels(phase, claim.verdict.lower()).inc()
     if not claim.won:

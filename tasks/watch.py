@@ -17,7 +17,7 @@ from worker.agent import Agent
 from worker.contract import Baton
 from worker.errors import Cancelled, HypervisorError
 from worker.hypervisors.base import Phase, Progress, Stop
-from worker.journal.journal import LostClaim
+from worker.journal.journal import LostClaim, Shown
 
 logger = structlog.get_logger(__name__)
 
@@ -102,18 +102,26 @@ class JournalWatch:
         if now - self._beaten < BEAT_SECONDS and not (news and self._shown is None):
             return
         self._beaten = now
-        told = _document(progress) if progress else None
+        told: dict[str, object] | None = None
+        shown: Shown = ("", "", 0)
+        if progress:
+            told = _document(progress)
+            if news:
+                shown = self._state(progress)
         try:
-            self.cancelled = self._agent.journal.progress(self._baton.migration, self._token, told, news)
-            if progress and news:
+            self.cancelled = self._agent.journal.progress(self._baton.migration, self._token, told, news, shown)
+            if progress:
                 self._shown = progress.percent
-                description = progress.description or f"{self._phase} on {self._agent.host.name}"
-                dispatch.show(self._baton.migration, self._phase, self._agent.host.name, progress.percent, description)
         except LostClaim:
             # A superseded perform goes on until it ends: stopping it is for whoever took over.
             logger.warning("superseded", migration=self._baton.migration, phase=self._phase)
         except Exception as lost:  # the guest's move does not depend on Redis
             logger.warning("progress not journaled", migration=self._baton.migration, error=type(lost).__name__)
+
+    def _state(self, progress: Progress) -> Shown:
+        host = self._agent.host.name
+        description = progress.description or f"{self._phase} on {host}"
+        return dispatch.shown(self._baton.migration, self._phase, host, progress.percent, description)
 
 
 def _document(progress: Progress) -> dict[str, object]:

@@ -7,6 +7,7 @@ or older version is understood as far as it goes.
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
@@ -22,7 +23,11 @@ SCHEDULER_QUEUE = "scheduler"
 PROGRESS = "PROGRESS"
 """The custom Celery state of a migration under way."""
 
+IDENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
+"""A migration's id is the id of the task that asked for it, and part of the names of Redis keys."""
+
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f/]+$")]
+FlagText = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
 Text = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")]
 Value = Annotated[str, StringConstraints(max_length=262_144, pattern=r"^[^\x00]*$")]
 
@@ -43,7 +48,7 @@ class MigrateRequest(BaseModel):
     """A host of the inventory."""
     source: Name | None = None
     """The host on which the domain must be now; looked up where not given."""
-    flags: int | Value | list[Name] | None = None
+    flags: int | FlagText | list[Name] | None = None
     """A raw flag set, checked strictly: a mask, ``"LIVE,PAUSED"`` or a list of names. Excludes ``options``."""
     options: dict[Name, bool | None] = Field(default_factory=dict, max_length=64)
     """Tri-state options by lower-case flag name; what is not given takes the driver's default."""

@@ -107,7 +107,8 @@ class Settings(BaseSettings):
 
     metrics_address: str = "127.0.0.1"
     scheduler_metrics_port: int = Field(default=0, ge=0, le=65535)
-    scheduler_threads: int = Field(default=2, ge=1)
+    scheduler_threads: int = Field(default=32, ge=2)
+    """A full pool would take the next request up to a second late."""
     task_events: bool = True
     """Celery events, for Flower and celery-exporter."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -18,6 +19,8 @@ from worker.journal.record import Record, from_hash
 
 INDEXES = ("pending", "due", "active", "doubt", "ended")
 Fields = Mapping[str, str | int | float | None]
+Shown = tuple[str, str, int]
+"""Key, text and life (seconds) of what the result back end is to show; an empty key shows nothing."""
 
 
 class LostClaim(RelayError):
@@ -95,11 +98,12 @@ class Journal:
     ) -> tuple[list[Any], list[Any]]:
         """Create a record and admit its first attempt if there is room; one round trip.
 
-        Returns the answers of ``create.lua`` and ``admit.lua``.
+        Returns the answers of ``create.lua`` and ``admit.lua``. A second request under the same id
+        changes nothing.
         """
-        pipe = self.client.pipeline(transaction=False)
-        self._run("create", ident, _flat(fields), json.dumps(told), on=pipe)
-        self._run("admit", ident, 1, baton, *limits, "1", on=pipe)
+        pipe, submitter = self.client.pipeline(transaction=False), secrets.token_hex(8)
+        self._run("create", ident, _flat(fields), json.dumps(told), submitter, on=pipe)
+        self._run("admit", ident, 1, baton, *limits, submitter, on=pipe)
         created, admitted = pipe.execute()
         return created, admitted
 
@@ -111,12 +115,14 @@ class Journal:
         """Record a rejected request; false where it is recorded already (``refuse.lua``)."""
         return bool(self._run("refuse", ident, _flat(fields), keep_seconds, json.dumps(told))[0] == "OK")
 
-    def claim(self, ident: str, attempt: int, epoch: int, phase: str, baton: str, token: str, host: str) -> Claim:
+    def claim(
+        self, ident: str, attempt: int, epoch: int, phase: str, baton: str, token: str, host: str, shown: Shown
+    ) -> Claim:
         """Take a phase before calling the hypervisor (``claim.lua``)."""
-        answer = self._run("claim", ident, attempt, epoch, phase, baton, token, host)
+        answer = self._run("claim", ident, attempt, epoch, phase, baton, token, host, *shown)
         if answer[0] != "OK":
             return Claim(answer[0])
-        return Claim("OK", answer[1] == "1", int(answer[2]) / 1000)
+        return Claim("OK", answer[1] == "1", float(answer[2]) / 1000)
 
     def advance(
         self, ident: str, token: str, following: str, baton: str, run: Mapping[str, Any], fields: Fields, patience: int
@@ -154,10 +160,19 @@ class Journal:
         return answer[0] == "OK", from_hash(ident, dict(zip(flat[::2], flat[1::2], strict=True)))
 
     def backoff(
-        self, ident: str, token: str, run: Mapping[str, Any], fields: Fields, pause: float, told: Mapping[str, Any]
+        self,
+        ident: str,
+        token: str,
+        run: Mapping[str, Any],
+        fields: Fields,
+        pause: float,
+        told: Mapping[str, Any],
+        shown: Shown,
     ) -> None:
         """Another attempt after ``pause`` seconds (``backoff.lua``). Raises ``LostClaim``."""
-        self._owned("backoff", ident, token, json.dumps(run), _flat(fields), int(pause * 1000), json.dumps(told))
+        self._owned(
+            "backoff", ident, token, json.dumps(run), _flat(fields), int(pause * 1000), json.dumps(told), *shown
+        )
 
     def doubt(self, ident: str, token: str, run: Mapping[str, Any], fields: Fields, told: Mapping[str, Any]) -> None:
         """Hand the migration to an operator (``doubt.lua``). Raises ``LostClaim``."""
@@ -175,10 +190,10 @@ class Journal:
         answer = self._run("cancel", ident, _flat(end), keep_seconds, json.dumps({"by": by, "outcome": "cancelled"}))
         return str(answer[0]), str(answer[1]) if len(answer) > 1 else ""
 
-    def progress(self, ident: str, token: str, progress: Mapping[str, Any] | None, note: bool) -> bool:
+    def progress(self, ident: str, token: str, progress: Mapping[str, Any] | None, note: bool, shown: Shown) -> bool:
         """Sign of life of a running phase; whether it is to stop. Raises ``LostClaim``."""
         told = json.dumps(progress) if progress else ""
-        answer = self._run("progress", ident, token, told, "1" if note and told else "")
+        answer = self._run("progress", ident, token, told, "1" if note and told else "", *shown)
         if answer[0] == "STALE":
             raise LostClaim(f"migration {ident}: this phase was taken over by somebody else")
         return bool(answer[1] == "1")
@@ -194,9 +209,9 @@ class Journal:
         told = {host: {"out": outgoing, "in": incoming} for host, (outgoing, incoming) in limits.items()}
         return [str(ident) for ident in self._run("ready", "", json.dumps(told), most)]
 
-    def overdue(self, most: int = 100) -> Iterator[tuple[str, str, str]]:
+    def overdue(self, queues: str, most: int = 100) -> Iterator[tuple[str, str, str]]:
         """Phase messages that nobody claimed in time: id, baton, phase (``overdue.lua``)."""
-        flat = self._run("overdue", "", most)
+        flat = self._run("overdue", "", most, queues)
         yield from zip(flat[::3], flat[1::3], flat[2::3], strict=True)
 
     # -- hosts and their domains ----------------------------------------------------------------
@@ -225,7 +240,7 @@ class Journal:
         fields: dict[str, str] = {}
         for domain in domains:
             fields[domain.name] = json.dumps(_domain(domain))
-            fields[f"uuid:{domain.uuid}"] = domain.name
+            fields[f"/{domain.uuid}"] = domain.name
         return bool(self._run("inventory", host, version, json.dumps(fields))[0] == "OK")
 
     def find_domain(self, name: str, hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -233,7 +248,7 @@ class Journal:
         names = list(hosts)
         pipe = self.client.pipeline(transaction=False)
         for host in names:
-            pipe.hmget(self._key("domains", host), name, f"uuid:{name.lower()}")
+            pipe.hmget(self._key("domains", host), name, f"/{name.lower()}")
         found: dict[str, dict[str, Any]] = {}
         for host, (by_name, by_uuid) in zip(names, pipe.execute(), strict=True):
             text = by_name or (by_uuid and self.client.hget(self._key("domains", host), by_uuid))
@@ -241,10 +256,17 @@ class Journal:
                 found[host] = json.loads(text)
         return found
 
+    def domains_like(self, host: str, name: str, uuid: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """A host's domain of that name, and its domain with that uuid, as last published."""
+        key = self._key("domains", host)
+        by_name, uuid_name = self.client.hmget(key, name, f"uuid:{uuid}")
+        by_uuid = self.client.hget(key, uuid_name) if uuid_name else None
+        return json.loads(by_name) if by_name else None, json.loads(by_uuid) if by_uuid else None
+
     def domains(self, host: str) -> list[dict[str, Any]]:
         """A host's domains as last published, by name."""
         raw = self.client.hgetall(self._key("domains", host))
-        return [json.loads(text) for name, text in sorted(raw.items()) if not name.startswith("uuid:")]
+        return [json.loads(text) for name, text in sorted(raw.items()) if not name.startswith("/")]
 
     def load_of(self, host: str) -> tuple[int, int]:
         """How many migrations leave and enter a host now."""

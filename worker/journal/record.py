@@ -15,11 +15,19 @@ class PhaseRun:
     name: str
     host: str
     seconds: float
+    queued_seconds: float = 0.0
+    """From the end of the phase before to this one's start."""
     error: str | None = None
 
     def document(self) -> dict[str, Any]:
         """As shown to users."""
-        shown: dict[str, Any] = {"name": self.name, "host": self.host, "seconds": self.seconds, "attempt": self.attempt}
+        shown: dict[str, Any] = {
+            "name": self.name,
+            "host": self.host,
+            "seconds": self.seconds,
+            "queued_seconds": self.queued_seconds,
+            "attempt": self.attempt,
+        }
         return shown | ({"error": self.error} if self.error else {})
 
 
@@ -107,7 +115,16 @@ def _phases(raw: dict[str, str]) -> tuple[PhaseRun, ...]:
         if key.startswith("phase:"):
             _, attempt, name = key.split(":")
             told = json.loads(value)
-            runs.append(PhaseRun(int(attempt), name, told["host"], told["seconds"], told.get("error")))
+            runs.append(
+                PhaseRun(
+                    int(attempt),
+                    name,
+                    told["host"],
+                    told["seconds"],
+                    told.get("queued_seconds", 0.0),
+                    told.get("error"),
+                )
+            )
     return tuple(sorted(runs, key=lambda run: (run.attempt, ORDER.index(run.name))))
 
 

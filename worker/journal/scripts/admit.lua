@@ -1,11 +1,13 @@
 -- Both slots at once, and the first phase queued.
--- ARGV: id, attempt, baton, outgoing limit, incoming limit, "1" to wait behind older ones
+-- ARGV: id, attempt, baton, outgoing limit, incoming limit, submitter ("" from a round)
 -- OK | FULL, which side | BEHIND (an older one waits) | STALE, state
 local state, attempt, source, destination, epoch =
   unpack(redis.call('HMGET', record, 'state', 'attempt', 'source', 'destination', 'epoch'))
 if state ~= 'pending' and state ~= 'backoff' then return {'STALE', state or 'gone'} end
 if tonumber(attempt) + 1 ~= tonumber(ARGV[2]) then return {'STALE', state} end
-if ARGV[6] == '1' then
+if ARGV[6] ~= '' then
+  -- Another request under the same id: its baton is not what the record says.
+  if redis.call('HGET', record, 'submitter') ~= ARGV[6] then return {'STALE', state} end
   local oldest = redis.call('ZRANGE', prefix .. 'pending', 0, 0)
   if oldest[1] and oldest[1] ~= id then return {'BEHIND'} end
 end
@@ -18,7 +20,7 @@ leave('pending', 'due')
 redis.call('ZADD', prefix .. 'active', at, id)
 redis.call('ZADD', prefix .. 'outbox', at + 2000, id)
 redis.call('HSET', record, 'state', 'active', 'attempt', ARGV[2], 'epoch', epoch + 1,
-  'phase', 'begin', 'step', 'queued', 'queued', at, 'baton', ARGV[3])
+  'phase', 'begin', 'step', 'queued', 'queued', exact(), 'baton', ARGV[3])
 redis.call('HSETNX', record, 'started', at)
 event('started', '{"attempt":' .. ARGV[2] .. '}')
 return {'OK'}

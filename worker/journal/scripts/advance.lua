@@ -5,7 +5,7 @@ local state, phase, step, token, attempt, done = unpack(redis.call('HMGET', reco
 if done == ARGV[2] then return {'SAME'} end
 if state ~= 'active' or step ~= 'running' or token ~= ARGV[2] then return {'STALE'} end
 local at = now()
-redis.call('HSET', record, 'phase', ARGV[3], 'step', 'queued', 'queued', at, 'baton', ARGV[4], 'done', token,
+redis.call('HSET', record, 'phase', ARGV[3], 'step', 'queued', 'queued', exact(), 'baton', ARGV[4], 'done', token,
   'phase:' .. attempt .. ':' .. phase, ARGV[5])
 redis.call('HDEL', record, 'token')
 store(cjson.decode(ARGV[6]))

@@ -1,5 +1,6 @@
 -- The attempt failed and the domain is safe: another one after a pause.
--- ARGV: id, token, phase result (JSON), fields (JSON object), pause in milliseconds, event data
+-- ARGV: id, token, phase result (JSON), fields (JSON object), pause in milliseconds, event data,
+--       result key, result text, seconds to keep it
 -- OK | SAME | STALE
 local state, phase, step, token, attempt, done, source, destination =
   unpack(redis.call('HMGET', record, 'state', 'phase', 'step', 'token', 'attempt', 'done', 'source', 'destination'))
@@ -13,4 +14,5 @@ leave('active', 'outbox')
 redis.call('ZADD', prefix .. 'due', now() + tonumber(ARGV[5]), id)
 event('phase-ended', ARGV[3])
 event('backoff', ARGV[6])
+show(ARGV[7], ARGV[8], ARGV[9])
 return {'OK'}

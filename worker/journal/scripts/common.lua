@@ -13,7 +13,7 @@
 --   slots:<host>:out  set     migrations leaving the host now
 --   slots:<host>:in   set     migrations arriving there now
 --   lease:<host>      string  JSON of the agent that owns the host; expires
---   domains:<host>    hash    name -> JSON {name, uuid, state, ...}, "uuid:<uuid>" -> name
+--   domains:<host>    hash    name -> JSON {name, uuid, state, ...}, "/<uuid>" -> name (no name has a slash)
 --   domains:<host>:v  string  counts what changed that hash besides the agent's own look
 --
 -- Every script takes the migration's id as ARGV[1] and answers a list whose first item is a word.
@@ -25,6 +25,12 @@ local record = prefix .. 'm:' .. id
 local function now()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- The same with a fraction, as text: for waits that last less than a millisecond.
+local function exact()
+  local time = redis.call('TIME')
+  return string.format('%.3f', time[1] * 1000 + time[2] / 1000)
 end
 
 local function event(kind, data)
@@ -42,6 +48,14 @@ end
 
 local function slots(host, direction)
   return prefix .. 'slots:' .. host .. ':' .. direction
+end
+
+-- What AsyncResult(id) shows meanwhile, as Celery's own back end writes it. In the same step as the
+-- transition: no state of a phase can come after the outcome.
+local function show(key, text, seconds)
+  if key == '' then return end
+  redis.call('SET', key, text, 'EX', seconds)
+  redis.call('PUBLISH', key, text)
 end
 
 -- The migration touches no host any more: others may use its slots.

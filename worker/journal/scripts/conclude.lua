@@ -10,8 +10,8 @@ redis.call('HSET', record, 'phase:' .. attempt .. ':' .. phase, ARGV[3], 'done',
 event('phase-ended', ARGV[3])
 if ARGV[7] == '1' then
   local here = cjson.decode(ARGV[8])
-  redis.call('HDEL', prefix .. 'domains:' .. source, name, 'uuid:' .. uuid)
-  redis.call('HSET', prefix .. 'domains:' .. destination, here.name, ARGV[8], 'uuid:' .. uuid, here.name)
+  redis.call('HDEL', prefix .. 'domains:' .. source, name, '/' .. uuid)
+  redis.call('HSET', prefix .. 'domains:' .. destination, here.name, ARGV[8], '/' .. uuid, here.name)
   redis.call('INCR', prefix .. 'domains:' .. source .. ':v')
   redis.call('INCR', prefix .. 'domains:' .. destination .. ':v')
 end

@@ -1,11 +1,18 @@
 -- Phase messages that nobody has claimed in time; each is given a longer time and handed out once.
--- ARGV: "", how many
+-- While the host's queue holds messages its agent is merely behind: nothing is lost, and sending again would
+-- put it further behind.
+-- ARGV: "", how many, prefix of the host queues
 -- a flat list of id, baton, phase
+local on_destination = {prepare = true, finish = true}
 local found = {}
 for _, late in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'outbox', '-inf', now(), 'LIMIT', 0, ARGV[2])) do
   local key = prefix .. 'm:' .. late
-  local baton, phase, queued, step = unpack(redis.call('HMGET', key, 'baton', 'phase', 'queued', 'step'))
-  if baton and step == 'queued' then
+  local baton, phase, queued, step, source, destination =
+    unpack(redis.call('HMGET', key, 'baton', 'phase', 'queued', 'step', 'source', 'destination'))
+  local host = on_destination[phase] and destination or source
+  if baton and step == 'queued' and redis.call('LLEN', ARGV[3] .. host) > 0 then
+    redis.call('ZADD', prefix .. 'outbox', now() + 500, late)
+  elseif baton and step == 'queued' then
     local waited = now() - tonumber(queued)
     redis.call('ZADD', prefix .. 'outbox', now() + math.min(math.max(waited, 1000), 60000), late)
     redis.call('XADD', key .. ':events', '*', 'type', 'republished', 'data', '{"phase":"' .. phase .. '"}')
