@@ -127,7 +127,7 @@ def _say_how_to_use_it(pid: int) -> None:
 
     parts, config = runtime(), Path(os.environ[CONFIG_VARIABLE])
     in_force = config.parent.samefile(Path.cwd()) and config.name == "vmrelay.toml"
-    command = _command() + ("" if in_force else f" --config {config}")
+    command = own_name() + ("" if in_force else f" --config {config}")
     lines = [
         ("hosts --domains", "which domain runs where"),
         ("migrate web-1 beta --wait", "move one, with progress"),
@@ -145,7 +145,7 @@ def _say_how_to_use_it(pid: int) -> None:
     click.echo(f"Stop it, with a drain:\n  kill {pid}")
 
 
-def _command() -> str:
+def own_name() -> str:
     """How the user calls this program from here."""
     from worker.cli.up_plan import own_command
 

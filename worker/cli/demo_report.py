@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from worker.journal.record import ORDER
 from worker.settings import Settings
 
 SCRAPE_SECONDS = 5.0
+COUNT_SECONDS = 10.0
+"""How long a counter may lag behind the journal."""
 Key = tuple[str, str, str, str]
 """Driver, flag set, outcome, reason."""
 
@@ -123,3 +126,35 @@ def retries_lines(counters: Counters) -> list[str]:
         f'vmrelay_retries_total{{phase="{phase}",class="{kind}"}} {count}'
         for (phase, kind), count in sorted(counters.retries.items())
     ]
+
+
+def say_errors(screen: Console, records: Iterable[Record]) -> None:
+    """One line for each migration that did not succeed: why."""
+    for record in records:
+        if record.error:
+            screen.print(Text(f"{record.domain}: {record.outcome}: {record.error} [{record.reason}]"), soft_wrap=True)
+
+
+def count(screen: Console, before: Counters, urls: list[str], records: list[Record]) -> list[str]:
+    """Print the counters of all processes once they say what the journal says; returns where they do not."""
+    deadline = time.monotonic() + COUNT_SECONDS
+    while True:
+        counters = scrape(urls).since(before)
+        wrong = unequal(counters, records)
+        if not wrong or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    screen.print()
+    screen.print(counters_table(counters))
+    for line in retries_lines(counters):
+        screen.print(Text(line))
+    return wrong
+
+
+def verdict(screen: Console, wrong: list[str], well: str) -> list[str]:
+    """Print what is wrong, or ``well``; returns ``wrong``."""
+    for line in wrong:
+        screen.print(Text(f"WRONG: {line}", style="red"), soft_wrap=True)
+    if not wrong:
+        screen.print(Text(f"\n{well}", style="green"))
+    return wrong

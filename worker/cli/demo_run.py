@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,7 @@ from rich.text import Text
 from worker.cli import client
 from worker.cli.demo_live import Live, follow
 from worker.cli.demo_moves import Guest, Move, plan, problems
-from worker.cli.demo_report import (
-    Counters,
-    console,
-    counters_table,
-    metrics_urls,
-    migrations_table,
-    retries_lines,
-    scrape,
-    unequal,
-)
+from worker.cli.demo_report import console, count, metrics_urls, migrations_table, say_errors, scrape, verdict
 from worker.cli.up_plan import SIMULATED
 from worker.contract import CANCEL, MIGRATE
 from worker.hypervisors.simulator.control import ask
@@ -31,8 +21,6 @@ from worker.runtime import runtime
 
 RUN_SECONDS = 180.0
 """How long the demo's migrations may take on a slow machine; usually half a minute."""
-COUNT_SECONDS = 10.0
-"""How long a counter may lag behind the journal."""
 
 
 def run() -> list[str]:
@@ -47,16 +35,11 @@ def run() -> list[str]:
     _arm(moves.values())
     records = _migrate(screen, moves)
     screen.print(migrations_table(records.values()))
-    _say_errors(screen, records.values())
+    say_errors(screen, records.values())
+    _say_clock(screen)
     wrong = _say_where(screen, moves, records)
-    wrong += _count(screen, before, list(urls.values()), list(records.values()))
-    for line in wrong:
-        screen.print(Text(f"WRONG: {line}", style="red"))
-    if not wrong:
-        screen.print(
-            Text(f"\nAll {len(moves)} migrations ended as they should; no guest was restarted.", style="green")
-        )
-    return wrong
+    wrong += count(screen, before, list(urls.values()), list(records.values()))
+    return verdict(screen, wrong, f"All {len(moves)} migrations ended as they should; no guest was restarted.")
 
 
 def look() -> list[Guest]:
@@ -101,10 +84,7 @@ def _migrate(screen: Console, moves: Mapping[str, Move]) -> dict[str, Record]:
     return {ident: ended[ident] for ident in moves}
 
 
-def _say_errors(screen: Console, records: Iterable[Record]) -> None:
-    for record in records:
-        if record.error:
-            screen.print(Text(f"{record.domain}: {record.outcome}: {record.error} [{record.reason}]"), soft_wrap=True)
+def _say_clock(screen: Console) -> None:
     scale = ask(_socket(next(iter(runtime().inventory))), "show")["clock_scale"]
     screen.print(
         Text(f"The downtime is what the simulated hosts measured; their clock runs {scale:g} times as fast."),
@@ -125,20 +105,4 @@ def _say_where(screen: Console, moves: Mapping[str, Move], records: Mapping[str,
             place = f"{copy.name:<10} {copy.state:<8} on {copy.host:<8} boot {copy.boot_id[:8]}"
             screen.print(Text(f"  {place} heartbeat {move.before.heartbeat} → {copy.heartbeat}: {verdict}"))
         wrong += [f"{move.before.name}: {line}" for line in amiss]
-    return wrong
-
-
-def _count(screen: Console, before: Counters, urls: list[str], records: list[Record]) -> list[str]:
-    """Scrape every process until the counters say what the journal says; returns where they do not."""
-    deadline = time.monotonic() + COUNT_SECONDS
-    while True:
-        counters = scrape(urls).since(before)
-        wrong = unequal(counters, records)
-        if not wrong or time.monotonic() > deadline:
-            break
-        time.sleep(0.1)
-    screen.print()
-    screen.print(counters_table(counters))
-    for line in retries_lines(counters):
-        screen.print(Text(line))
     return wrong
