@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
-from enum import StrEnum
 
 import libvirt
 
@@ -25,6 +23,7 @@ from worker.hypervisors.base import (
 from worker.hypervisors.checks import check_migration
 from worker.hypervisors.flags import MigrateFlag
 from worker.hypervisors.libvirt import phases
+from worker.hypervisors.libvirt.attempts import Attempts
 from worker.hypervisors.libvirt.connection import Connection
 from worker.hypervisors.libvirt.errors import calling, classed, refused
 from worker.hypervisors.libvirt.running import Running
@@ -47,13 +46,6 @@ _FORGET = {
 }
 
 
-class _Step(StrEnum):
-    """How far an attempt is on its source."""
-
-    BEGUN = "begun"
-    PERFORMED = "performed"
-
-
 class LibvirtHypervisor:
     """``base.Hypervisor`` over one libvirt connection.
 
@@ -65,9 +57,7 @@ class LibvirtHypervisor:
         self._host = host
         self.profile = profile_for(host.uri)
         self._connection = Connection(host.name, host.uri)
-        self._lock = threading.Lock()
-        self._steps: dict[str, tuple[_Step, int]] = {}
-        """By uuid: the step, and the generation of the connection that it was made over."""
+        self._attempts = Attempts()
 
     def open(self) -> None:
         """Connect (``virConnectOpen``), and see what kind of hypervisor it is."""
@@ -102,8 +92,7 @@ class LibvirtHypervisor:
         paused = state is DomainState.PAUSED
         flags = self._source_flags(move) | (MigrateFlag.PAUSED if paused else 0)
         xml, cookie = calling(lambda: phases.begin(domain, _typed(move), flags), effect=False)
-        with self._lock:
-            self._steps[move.uuid] = (_Step.BEGUN, generation)
+        self._attempts.begun(move.uuid, generation)
         return Begun(xml=xml, cookie=cookie, paused=paused)
 
     def prepare(self, move: Move, xml: str, cookie: bytes, watch: Watch) -> Prepared:
@@ -121,7 +110,8 @@ class LibvirtHypervisor:
         if not uri:
             # libvirtd 9.0.0 dies of it
             raise refused("perform needs the migration URI that prepare returned", code="VIR_ERR_INVALID_ARG")
-        domain = self._claim_perform(move.uuid)
+        domain, generation = self._get(move.uuid)
+        self._attempts.claim_perform(move.uuid, generation)
         params, flags = _typed(move, destination_xml=xml, migrate_uri=uri), self._source_flags(move)
         running = Running(domain, lambda: phases.perform(domain, params, cookie, flags))
         stop = running.watch_over(watch, self._host.poll_seconds, move.deadline_seconds)
@@ -130,7 +120,7 @@ class LibvirtHypervisor:
         except libvirt.libvirtError as error:
             failure = classed(error, effect=True)
         self._free(domain, move)
-        if stop is not None and failure.code == "VIR_ERR_OPERATION_ABORTED":
+        if stop is not None and running.aborted:
             self._raise_cancelled(move, stop)
         raise failure
 
@@ -166,8 +156,7 @@ class LibvirtHypervisor:
                 state = self.inspect(move.uuid).state
                 if not (_let_run(failure, state) if cancelled else state in _GONE):
                     raise
-        with self._lock:
-            self._steps.pop(move.uuid, None)
+        self._attempts.over(move.uuid)
         seen = self.inspect(move.uuid)
         if cancelled:
             return self.resume(move.uuid) if seen.state is DomainState.PAUSED_OUT else seen
@@ -248,36 +237,13 @@ class LibvirtHypervisor:
     def _source_flags(self, move: Move) -> int:
         return move.flags | (MigrateFlag.CHANGE_PROTECTION if self.profile == "qemu" else 0)
 
-    def _claim_perform(self, uuid: str) -> libvirt.virDomain:
-        """The domain to perform on: once after a begin, and over the connection that made it."""
-        domain, generation = self._get(uuid)
-        with self._lock:
-            step, begun_over = self._steps.get(uuid, (None, 0))
-            if step is _Step.PERFORMED:
-                raise HypervisorError(
-                    "perform was made already; a second one would let the guest run on here",
-                    code="VIR_ERR_OPERATION_INVALID",
-                    retry=Retry.VERIFY,
-                    after=Retry.OPERATOR,
-                )
-            if step is None or begun_over != generation:
-                raise refused(
-                    "the connection that began this migration is gone, and libvirt's job with it; begin again",
-                    code="VIR_ERR_OPERATION_INVALID",
-                    retry=Retry.REPREPARE,
-                )
-            self._steps[uuid] = (_Step.PERFORMED, generation)
-        return domain
-
     def _job_is_here(self, uuid: str, generation: int) -> bool:
         """Whether libvirt's confirm can have an effect: qemu's job lives as long as the connection that began it.
 
         It is not called otherwise: a daemon that was restarted and is still connecting to its guests
         loses the guest when a confirm comes in between (seen with 9.0.0).
         """
-        with self._lock:
-            _, begun_over = self._steps.get(uuid, (None, 0))
-        return self.profile != "qemu" or begun_over == generation
+        return self.profile != "qemu" or self._attempts.live(uuid, generation)
 
     def _free(self, domain: libvirt.virDomain, move: Move) -> None:
         """Free the job that stays behind where perform was refused before it took the job over."""

@@ -21,6 +21,8 @@ class Running:
     def __init__(self, domain: libvirt.virDomain, call: Callable[[], bytes]) -> None:
         self._domain, self._call = domain, call
         self._done = threading.Event()
+        self.aborted = False
+        """Whether libvirt took an order to abort: that is then why the call failed, whatever its error says."""
         self._cookie = b""
         self._error: BaseException | None = None
         threading.Thread(target=self._run, name="libvirt-perform", daemon=True).start()
@@ -78,3 +80,4 @@ class Running:
             self._domain.abortJob()
         except libvirt.libvirtError:
             return
+        self.aborted = True
