@@ -84,6 +84,8 @@ def _located(parts: Runtime, request: MigrateRequest) -> tuple[str, dict[str, An
             )
         return request.source, found[request.source]
     if len(found) > 1:
+        for domain in found.values():
+            _refuse_busy(parts, domain)
         raise Rejected(f"{request.domain} is on {' and '.join(found)}; name the source host", code="ambiguous-domain")
     return next(iter(found.items()))
 
@@ -122,11 +124,23 @@ def _name_is_free(parts: Runtime, name: str, uuid: str, destination: str) -> Non
     taken = by_name if by_name and by_name["uuid"] != uuid else None
     active = by_uuid if by_uuid and by_uuid["state"] != DomainState.SHUTOFF else None
     if clash := taken or active:
+        if clash is active:
+            _refuse_busy(parts, clash)
         raise Rejected(
             f"{destination} has a domain '{clash['name']}' already (uuid {clash['uuid']}); "
             "rename with destination_name or remove that one",
             code="name-taken" if taken else "uuid-taken",
         )
+
+
+def _refuse_busy(parts: Runtime, domain: dict[str, Any]) -> None:
+    """A domain that is on two hosts is most likely on its way."""
+    if holder := parts.journal.holder(domain["uuid"]):
+        raise _busy(domain["name"], holder)
+
+
+def _busy(name: str, holder: str) -> Rejected:
+    return Rejected(f"{name} is held by migration {holder}; wait for it or cancel it", code="busy-domain")
 
 
 def fields_of(record: Record) -> dict[str, str | int | float | None]:
@@ -158,9 +172,7 @@ def submit(parts: Runtime, record: Record) -> None:
     room = dispatch.limits(parts.inventory, record.source, record.destination)
     created, admitted = parts.journal.submit(record.id, fields_of(record), told, dispatch.text(baton), room)
     if created[0] == "BUSY":
-        raise Rejected(
-            f"{record.domain} is held by migration {created[1]}; wait for it or cancel it", code="busy-domain"
-        )
+        raise _busy(record.domain, created[1])
     if admitted[0] == "OK":
         dispatch.send(parts.inventory, baton.document())
 

@@ -8,15 +8,50 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from queue import Empty
 from types import FrameType
+from typing import Any
 
 import structlog
 from celery.exceptions import SecurityWarning
 from celery.signals import worker_ready
+from celery.worker.consumer import Consumer as CeleryConsumer
+from kombu.transport import redis as redis_transport
 
 from worker.app import app
 
 logger = structlog.get_logger(__name__)
+
+NO_MESSAGE = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
+"""What Celery and kombu raise over something in a queue that is no task message, and then end the worker."""
+
+
+class Channel(redis_transport.Channel):
+    """Drops what is not even an envelope, so that one entry in a queue cannot end the worker."""
+
+    def _brpop_read(self, **options: Any) -> Any:  # noqa: ANN401 - kombu's own signature
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]
+        except NO_MESSAGE as wrong:
+            logger.warning("queue entry dropped: it is no message", error=type(wrong).__name__)
+            raise Empty from None
+
+
+class Consumer(CeleryConsumer):
+    """Drops messages whose headers or body are not what Celery writes."""
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:  # noqa: ANN401
+        """See ``celery.worker.consumer.Consumer``."""
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def handle_or_drop(message: Any) -> None:  # noqa: ANN401
+            try:
+                handle(message)
+            except NO_MESSAGE as wrong:
+                logger.warning("malformed message dropped", error=type(wrong).__name__)
+                message.reject_log_error(logger, self.connection_errors)  # type: ignore[attr-defined]
+
+        return handle_or_drop
 
 
 def run(name: str, queue: str, threads: int, *, ready: Callable[[], None], drain: Callable[[], None]) -> int:
@@ -27,7 +62,9 @@ def run(name: str, queue: str, threads: int, *, ready: Callable[[], None], drain
     """
     # Celery warns root of pickled messages; only JSON is accepted here, and doctor has advice on root.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    redis_transport.Transport.Channel = Channel
     worker = app.Worker(
+        consumer_cls=Consumer,
         hostname=f"{name}@{socket.gethostname()}",
         pool="threads",
         concurrency=threads,

@@ -17,7 +17,6 @@ import structlog
 
 from worker import metrics
 from worker.contract import SCHEDULER_QUEUE
-from worker.errors import RelayError
 from worker.journal import Journal, connect
 from worker.runtime import Runtime, runtime
 
@@ -60,7 +59,8 @@ class Rounds:
     def stop(self) -> None:
         """End, and let another scheduler lead at once."""
         self._ended.set()
-        self._thread.join(5)
+        if self._thread.is_alive():
+            self._thread.join(5)
         try:
             self._parts.journal.unlease(LEASE, str(self._card["incarnation"]))
         except redis.RedisError:
@@ -79,8 +79,10 @@ class Rounds:
         for work in _rounds:
             try:
                 work(self._parts)
-            except RelayError as error:
-                logger.warning("round failed", work=work.__name__, code=error.code, error=str(error))
+            except redis.RedisError:
+                raise
+            except Exception as error:  # one migration that cannot be dealt with must not stop all others
+                logger.warning("round failed", work=work.__name__, error=f"{type(error).__name__}: {error}"[:500])
 
 
 def run_scheduler() -> int:

@@ -263,6 +263,10 @@ class Journal:
         by_uuid = self.client.hget(key, uuid_name) if uuid_name else None
         return json.loads(by_name) if by_name else None, json.loads(by_uuid) if by_uuid else None
 
+    def holder(self, uuid: str) -> str | None:
+        """The migration that holds a domain, or ``None``."""
+        return cast(str | None, self.client.get(self._key("vm", uuid)))
+
     def domains(self, host: str) -> list[dict[str, Any]]:
         """A host's domains as last published, by name."""
         raw = self.client.hgetall(self._key("domains", host))

@@ -1,0 +1,29 @@
+"""One relay of real processes for all tests of this directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from relay_lab import HOSTS, Relay, running_relay
+
+
+@pytest.fixture(scope="session")
+def whole_relay() -> Iterator[Relay]:
+    """Redis, three simulated hosts, three agents, a scheduler."""
+    # Not below pytest's own directory: a socket's path may not be longer than 107 bytes.
+    with TemporaryDirectory(prefix="vmrelay-") as directory, running_relay(Path(directory)) as relay:
+        yield relay
+
+
+@pytest.fixture
+def relay(whole_relay: Relay) -> Iterator[Relay]:
+    """The relay, whole and with no fault armed; a test that breaks it must mend it."""
+    yield whole_relay
+    dead = whole_relay.dead()
+    whole_relay.mend()
+    for host in HOSTS:
+        whole_relay.ask(host, "clear")
+    assert not dead, f"left dead: {dead}"
