@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.errors import Rejected
@@ -64,6 +64,7 @@ def test_checking_is_total(request: dict[str, Any]) -> None:
         assert verdict.error_code or request["api"] == "virsh"
 
 
+@settings(max_examples=40)
 @given(st.text() | st.recursive(scalars, lambda x: st.lists(x) | st.dictionaries(st.text(), x)).map(json.dumps))
 def test_any_line_is_answered(line: str) -> None:
     """Whatever stands in a line, the answer is a verdict."""
@@ -87,6 +88,7 @@ def test_the_patch_checks_three_flags_and_then_the_mask(mask: int) -> None:
 
 @pytest.mark.parametrize("api", PHASES)
 @pytest.mark.parametrize(("hypervisor", "prefix", "accepted"), [("vz", "vz", 0xBB), ("qemu", "qemu", 0x1FFFFF)])
+@settings(max_examples=25)
 @given(mask=masks)
 def test_every_phase_of_the_drivers_checks_the_mask_first(
     hypervisor: str, prefix: str, accepted: int, api: str, mask: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.errors import Rejected
@@ -122,7 +122,8 @@ def test_numbers_beyond_their_type_are_no_request(kind: ParamType) -> None:
         assert error.value.code == "bad-request"
 
 
-@given(st.dictionaries(names, json_values), st.sampled_from(["vz", "qemu"]))
+@settings(max_examples=50)
+@given(st.dictionaries(names, json_values, max_size=4), st.sampled_from(["vz", "qemu"]))
 def test_conversion_and_check_are_total(params: dict[str, object], driver: str) -> None:
     """Any JSON gives entries and a verdict, or a refusal."""
     try:

@@ -27,8 +27,8 @@ _URI = re.compile(
     (?:\#(?P<fragment>(?:{_PCHAR}|[/?\[\]])*))?""",
     re.VERBOSE,
 )
-_PORT_MAX = 999_999_999
-"""libxml2 refuses ports from which an int would overflow."""
+_PORT_DIGITS = 9
+"""libxml2 refuses longer ports, which might overflow an int."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +47,14 @@ class Uri:
 def parse_uri(text: str) -> Uri:
     """``virURIParse``; raises ``Rejected`` (``VIR_ERR_INTERNAL_ERROR``) as it does."""
     match = _URI.fullmatch(text)
-    if match is None or int(match["port"] or 0) > _PORT_MAX or _colon_in_relative_path(match):
+    if match is None or len((match["port"] or "").lstrip("0")) > _PORT_DIGITS or _colon_in_relative_path(match):
         raise internal(f"Unable to parse URI {text}")
     server = _plain(match["server"])
     return Uri(
         scheme=match["scheme"],
         user=_plain(match["user"], keep_empty=True),
         server=server.strip("[]") if server else None,
-        port=int(match["port"] or 0) if server else 0,
+        port=int(match["port"].lstrip("0") or 0) if server and match["port"] else 0,
         path=_plain(match["abempty"] or match["path"]),
         query=match["query"],
         fragment=_plain(match["fragment"], keep_empty=True),

@@ -50,7 +50,7 @@ class Parsed:
         if text is None:
             return None
         try:
-            number = int(text.strip() if text[-1:].isdigit() else "")
+            number = int(text.strip() if text.isascii() and text[-1:].isdigit() else "")
         except ValueError:
             number = high + 1
         if wrap and -(high + 1) < number < 0:
