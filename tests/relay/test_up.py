@@ -1,0 +1,224 @@
+"""``vmrelay up``: what it starts, how it waits, what it refuses, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from up_lab import VMRELAY, Command, folder, journal, processes, until, write_config
+
+from worker.cli.up_lock import held, holder
+from worker.cli.up_plan import embedded_port, others, role, shown
+from worker.embedded import EmbeddedRedis, answers, free_port
+from worker.errors import SettingsError, Unavailable
+
+pytestmark = pytest.mark.timeout(240)
+
+HOSTS = ("alpha", "beta")
+PROCFILE = """
+# covered by the inventory
+agent-alpha: exec .venv/bin/vmrelay agent alpha
+scheduler: vmrelay scheduler
+simulator-beta: exec vmrelay simulator run beta
+web: exec {python} -c "import pathlib, time; pathlib.Path('web.ran').touch(); time.sleep(600)"
+"""
+
+
+@dataclass
+class Running:
+    """An ``up`` that is up."""
+
+    command: Command
+    port: int
+
+    @property
+    def directory(self) -> Path:
+        """Where it runs."""
+        return self.command.directory
+
+    def cards(self) -> dict[str, dict[str, object]]:
+        """The leases of agents and scheduler."""
+        return journal(self.port).agents([*HOSTS, "scheduler"])
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    """Two simulated hosts, up, with a Procfile that names one thing more."""
+    with folder() as directory:
+        port = free_port()
+        write_config(directory, port)
+        (directory / "Procfile").write_text(PROCFILE.format(python=sys.executable))
+        with Command(directory, "up", "--exit-with-parent") as command:
+            command.says("vmrelay is up: 2 hosts (alpha, beta)")
+            yield Running(command, port)
+            assert command.stop() == 0
+
+
+def vmrelay(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run([VMRELAY, *words], cwd=directory, capture_output=True, text=True, check=False)
+
+
+def test_up_means_that_agents_own_their_hosts_and_a_scheduler_leads(running: Running) -> None:
+    """When it says that it is up, every lease is held by a process of its own."""
+    cards = running.cards()
+    assert set(cards) == {*HOSTS, "scheduler"}
+    started = processes(running.directory)
+    assert all(int(str(card["pid"])) in started for card in cards.values())
+    assert all(card["metrics_port"] for card in cards.values())
+
+
+def test_nothing_is_started_twice_and_the_procfile_adds_the_rest(running: Running) -> None:
+    """What the Procfile names and the inventory covers runs once; what only it names runs in its folder."""
+    until((running.directory / "web.ran").exists, "the Procfile's own process")
+    words = [line.split() for line in processes(running.directory).values()]
+    for wanted in (["agent", "alpha"], ["agent", "beta"], ["scheduler"], ["simulator", "alpha"], ["simulator", "beta"]):
+        assert sum(wanted == line[2 : 2 + len(wanted)] for line in words) == 1, words
+
+
+def test_a_second_one_is_refused_and_names_the_first(running: Running) -> None:
+    """Two of them on one state directory would fight over everything."""
+    second = vmrelay(running.directory, "up")
+    assert second.returncode == 1
+    assert f"pid {running.command.process.pid}" in second.stderr
+    assert "[already-up]" in second.stderr
+    found = holder(running.directory / ".vmrelay")
+    assert found is not None
+    assert (found.pid, found.ready) == (running.command.process.pid, True)
+
+
+def test_the_simulators_command_finds_the_same_hosts(running: Running) -> None:
+    """In the folder of a running relay, faults are armed without naming any file."""
+    armed = vmrelay(running.directory, "simulator", "fault", "beta", "--fail-next", "2", "--code", "0x80000404")
+    assert armed.returncode == 0, armed.stderr
+    assert json.loads(armed.stdout)[0]["count"] == 2
+    assert json.loads(vmrelay(running.directory, "simulator", "fault", "beta", "--clear").stdout) == []
+
+
+def test_a_process_that_dies_is_started_again(running: Running) -> None:
+    """An agent that is killed is back, with its lease, and moves a domain."""
+    before = int(str(running.cards()["alpha"]["pid"]))
+    os.kill(before, signal.SIGKILL)
+    until(lambda: running.cards().get("alpha", {}).get("pid") not in (before, None), "a new agent")
+    running.command.says("agent-alpha ended with SIGKILL")
+    moved = vmrelay(running.directory, "migrate", "quick", "beta", "--wait", "-o", "json")
+    assert moved.returncode == 0, moved.stderr
+    assert json.loads(moved.stdout)["outcome"] == "succeeded"
+
+
+@pytest.fixture
+def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Running]]:
+    """Start an ``up`` of this test's own; takes the port and more settings."""
+    with folder() as directory:
+        commands: list[Command] = []
+
+        def begin(port: int, more: str = "") -> Running:
+            write_config(directory, port, more)
+            commands.append(Command(directory, "up", "--exit-with-parent"))
+            return Running(commands[-1], port)
+
+        yield begin
+        for command in commands:
+            with command:
+                pass
+
+
+def test_a_stop_waits_for_the_migrations_in_flight(start: Callable[..., Running]) -> None:
+    """SIGTERM in mid-perform: the domain still arrives, whoever waits is told, then all ends, Redis last."""
+    running = start(free_port())
+    running.command.says("vmrelay is up")
+    with Command(running.directory, "migrate", "long", "beta", "--wait", "-o", "json") as move:
+        move.says("perform on alpha …")
+        assert running.command.stop() == 0
+        assert move.ends() == 0, move.output
+        assert '"outcome": "succeeded"' in move.output
+    assert processes(running.directory) == {}
+    said = running.command.output
+    assert said.index("domain=long") < said.index("simulator beta: stopped")
+
+
+def test_a_host_that_somebody_else_owns_ends_the_start(start: Callable[..., Running]) -> None:
+    """The message says who owns it; nothing that was started stays."""
+    with folder() as other, EmbeddedRedis(other / "redis") as server:
+        lease = {"incarnation": "x", "pid": os.getpid(), "node": "elsewhere", "metrics_port": 1}
+        journal(server.port).lease("beta", lease, 600)
+        running = start(server.port, "lease_seconds = 1\n".join(["", ""]))
+        assert running.command.ends() == 1
+        assert "host beta is owned by the agent with pid" in running.command.output
+        assert f"a Redis answers on port {server.port} already" in running.command.output
+        assert "vmrelay is up" not in running.command.output
+        assert processes(running.directory) == {}
+        assert answers(server.port)
+
+
+def test_a_port_that_is_taken_by_something_else_is_named(start: Callable[..., Running]) -> None:
+    """Whoever listens there and is no Redis is left alone."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        running = start(listener.getsockname()[1])
+        assert running.command.ends() == 1
+    assert "[port-taken]" in running.command.output
+    assert "VMRELAY_REDIS_URL" in running.command.output
+
+
+def test_what_cannot_be_is_a_settings_error(start: Callable[..., Running]) -> None:
+    """A host whose URI and simulator do not meet could never become ready."""
+    running = start(free_port(), '[hosts.gamma]\nuri = "vzsim:///tmp/elsewhere.sock"\n')
+    assert running.command.ends() == 2
+    assert "no host gamma" in running.command.output
+
+
+def test_the_lock_is_given_back(tmp_path: Path) -> None:
+    """Whoever looks sees a holder only while there is one, and looking does not hold it."""
+    assert holder(tmp_path / "state") is None
+    with held(tmp_path / "state") as lock:
+        assert (found := holder(tmp_path / "state")) is not None
+        assert (found.pid, found.ready) == (os.getpid(), False)
+        lock.ready()
+        assert (found := holder(tmp_path / "state")) is not None
+        assert found.ready
+        with pytest.raises(Unavailable, match=f"pid {os.getpid()}"), held(tmp_path / "state"):
+            pass
+    assert holder(tmp_path / "state") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("agent alpha", ("agent", "alpha")),
+        ("simulator run alpha --state-dir x", ("simulator", "alpha")),
+        ("simulator alpha --exit-with-parent", ("simulator", "alpha")),
+        ("scheduler", ("scheduler",)),
+        ("", ()),
+    ],
+)
+def test_the_role_of_a_command_line(words: str, expected: tuple[str, ...]) -> None:
+    """Two ways of writing one thing are the same thing."""
+    assert role(words.split()) == expected
+
+
+def test_a_procfile_adds_what_is_not_covered(tmp_path: Path) -> None:
+    """Other programs, and vmrelay's own for what the inventory has not; a broken file is an error."""
+    procfile = tmp_path / "Procfile"
+    procfile.write_text("a: exec bin/vmrelay agent alpha\nb: vmrelay agent beta\nweb: serve agent alpha\n")
+    assert [child.name for child in others(procfile, {("agent", "alpha")})] == ["b", "web"]
+    procfile.write_text("web: serve 'unclosed\n")
+    with pytest.raises(SettingsError, match="Procfile"):
+        others(procfile, set())
+
+
+@pytest.mark.parametrize("url", ["redis://10.0.0.1/0", "rediss://localhost/0", "redis://:secret@127.0.0.1/0"])
+def test_an_embedded_redis_is_local_and_open(url: str) -> None:
+    """Where redis_url cannot be the embedded one, that is said, without the password."""
+    with pytest.raises(SettingsError) as error:
+        embedded_port(url)
+    assert "secret" not in str(error.value)
+    assert "secret" not in shown(url)
+    assert embedded_port("redis://localhost/0") == 6379
