@@ -115,13 +115,13 @@ def test_a_process_that_dies_is_started_again(running: Running) -> None:
 
 
 @pytest.fixture
-def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Running]]:
-    """Start an ``up`` of this test's own; takes the port and more settings."""
+def start() -> Iterator[Callable[..., Running]]:
+    """Start an ``up`` of this test's own; takes what ``write_config`` takes."""
     with folder() as directory:
         commands: list[Command] = []
 
-        def begin(port: int, more: str = "") -> Running:
-            write_config(directory, port, more)
+        def begin(port: int, **more: str) -> Running:
+            write_config(directory, port, **more)
             commands.append(Command(directory, "up", "--exit-with-parent"))
             return Running(commands[-1], port)
 
@@ -150,7 +150,7 @@ def test_a_host_that_somebody_else_owns_ends_the_start(start: Callable[..., Runn
     with folder() as other, EmbeddedRedis(other / "redis") as server:
         lease = {"incarnation": "x", "pid": os.getpid(), "node": "elsewhere", "metrics_port": 1}
         journal(server.port).lease("beta", lease, 600)
-        running = start(server.port, "lease_seconds = 1\n".join(["", ""]))
+        running = start(server.port, top="lease_seconds = 1\n")
         assert running.command.ends() == 1
         assert "host beta is owned by the agent with pid" in running.command.output
         assert f"a Redis answers on port {server.port} already" in running.command.output
@@ -170,7 +170,7 @@ def test_a_port_that_is_taken_by_something_else_is_named(start: Callable[..., Ru
 
 def test_what_cannot_be_is_a_settings_error(start: Callable[..., Running]) -> None:
     """A host whose URI and simulator do not meet could never become ready."""
-    running = start(free_port(), '[hosts.gamma]\nuri = "vzsim:///tmp/elsewhere.sock"\n')
+    running = start(free_port(), hosts='[hosts.gamma]\nuri = "vzsim:///tmp/elsewhere.sock"\n')
     assert running.command.ends() == 2
     assert "no host gamma" in running.command.output
 

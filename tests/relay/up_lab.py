@@ -133,9 +133,9 @@ class Command:
                 self.process.wait()
 
 
-def write_config(directory: Path, port: int, more: str = "") -> None:
-    """Two simulated hosts and a Redis at this port."""
-    (directory / "vmrelay.toml").write_text(SETTINGS.format(port=port) + more)
+def write_config(directory: Path, port: int, top: str = "", hosts: str = "") -> None:
+    """Two simulated hosts and a Redis at this port; more settings, and more hosts."""
+    (directory / "vmrelay.toml").write_text(top + SETTINGS.format(port=port) + hosts)
     (directory / "simulator.toml").write_text(SIMULATOR)
 
 

@@ -128,10 +128,12 @@ def _say_how_to_use_it(pid: int) -> None:
     parts, config = runtime(), Path(os.environ[CONFIG_VARIABLE])
     in_force = config.parent.samefile(Path.cwd()) and config.name == "vmrelay.toml"
     command = own_name() + ("" if in_force else f" --config {config}")
+    here = next(iter(parts.journal.find_domain("web-1", parts.inventory)), "alpha")
+    there = "beta" if here == "alpha" else "alpha"
     lines = [
         ("hosts --domains", "which domain runs where"),
-        ("migrate web-1 beta --wait", "move one, with progress"),
-        ("migrate web-1 alpha --suspend --no-wait", "prints the migration's id"),
+        (f"migrate web-1 {there} --wait", "move one, with progress"),
+        (f"migrate web-1 {here} --suspend --no-wait", "prints the migration's id"),
         ("list", "what moved, what moves"),
         ("watch ID", "follow one; status ID, cancel ID"),
         ("simulator fault alpha --fail-next 2 --code 0x80000404", "let the next two jobs fail"),

@@ -25,6 +25,8 @@ from worker.supervise import Child, parse_procfile
 SIMULATED = "vzsim://"
 REDIS_SECONDS = 60.0
 """How long the embedded Redis may take: it reads its file before it answers."""
+START_SECONDS = 60.0
+"""How long one of vmrelay's own processes may take on a slow machine."""
 STOP_SECONDS = 30.0
 """How long a process may take to end once it has nothing left to wait for."""
 
@@ -169,7 +171,9 @@ def agent(parts: Runtime, name: str, pid: Pid) -> Child:
         holder = _lease(parts, name)
         return holder is not None and holder["pid"] == pid(f"agent-{name}") and bool(holder["metrics_port"])
 
-    return _own(f"agent-{name}", ["agent", name], ready, parts.settings.drain_seconds + STOP_SECONDS)
+    # It waits for a lease that nobody renews before it gives up and says whose it is.
+    patience = START_SECONDS + 1.2 * parts.settings.lease_seconds
+    return _own(f"agent-{name}", ["agent", name], ready, parts.settings.drain_seconds + STOP_SECONDS, patience)
 
 
 def _lease(parts: Runtime, name: str) -> Mapping[str, Any] | None:
@@ -179,9 +183,12 @@ def _lease(parts: Runtime, name: str) -> Mapping[str, Any] | None:
         return None
 
 
-def _own(name: str, words: Sequence[str], ready: Callable[[], bool], grace: float) -> Child:
+def _own(
+    name: str, words: Sequence[str], ready: Callable[[], bool], grace: float, ready_within: float = START_SECONDS
+) -> Child:
     # Exit codes on purpose: the process has said what is wrong, and would say it again.
-    return Child(name, [*own_command(), *words], ready=ready, hopeless=(FAILED, REFUSED), grace=grace)
+    hopeless = (FAILED, REFUSED)
+    return Child(name, [*own_command(), *words], {}, ready, ready_within=ready_within, hopeless=hopeless, grace=grace)
 
 
 # -- the Procfile -----------------------------------------------------------------------------------
