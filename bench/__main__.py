@@ -92,7 +92,7 @@ def round_trips(running: Stage, number: int) -> float:
     """Journal calls that the agents make for each phase, counted by Redis itself (MONITOR)."""
     seen: list[str] = []
     watcher = redis.Redis.from_url(running.redis_url, decode_responses=True)
-    with watcher.monitor() as monitor:
+    with watcher.monitor() as monitor:  # type: ignore[no-untyped-call]
         thread = threading.Thread(
             target=lambda: seen.extend(iter(lambda: str(monitor.next_command()["command"]), "PING bench")), daemon=True
         )

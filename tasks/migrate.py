@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from celery import Task
 from celery.exceptions import Ignore
+from celery.worker.request import Request
 
 from tasks import admission
 from tasks.watch import patiently
@@ -19,12 +20,29 @@ from worker.runtime import Runtime, runtime
 logger = structlog.get_logger(__name__)
 
 
-@app.task(bind=True, name=MIGRATE, typing=False, ignore_result=False, throws=(RelayError,))
+class Entry(Request):
+    """The entry task's request: accepting is not succeeding, so Flower is not told that it succeeded."""
+
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: ANN401 - Celery's own signature
+        """Send a task event, unless it is the one that belongs to the last phase."""
+        if type != "task-succeeded":
+            super().send_event(type, **fields)
+
+
+class EntryTask(Task[..., Any]):
+    """A task that hands its id on: it stores no result of its own but a refusal."""
+
+    Request = f"{__name__}:Entry"
+    ignore_result = True
+    store_errors_even_if_ignored = True
+
+
+@app.task(bind=True, base=EntryTask, name=MIGRATE, typing=False, throws=(RelayError,))
 def migrate(self: Task[..., Any], /, *args: object, **kwargs: Any) -> None:  # noqa: ANN401 - checked by the model
     """Migrate a domain; arguments are the fields of ``MigrateRequest``.
 
-    This task ends with ``Ignore``: the last task of the chain carries its id, so ``AsyncResult(id)`` shows
-    progress and then the outcome. A refused request raises ``Rejected`` here.
+    The last task of the chain carries this task's id, so ``AsyncResult(id)`` shows progress and then the
+    outcome; of this task it only ever shows ``Rejected``, raised here for a refused request.
     """
     parts, ident = runtime(), _ident(self.request.id)
     try:
@@ -36,7 +54,6 @@ def migrate(self: Task[..., Any], /, *args: object, **kwargs: Any) -> None:  # n
             # A second copy of a message whose migration goes its way: the outcome is not this one's to tell.
             raise Ignore from None
         raise
-    raise Ignore
 
 
 def _ident(ident: object) -> str:
