@@ -36,10 +36,13 @@ class HostSettings(BaseModel):
     address: str | None = None
     """Where other hosts send migration data, optionally with ``:port``; the host's name where not given."""
     max_outgoing: int = Field(default=2, ge=0, le=64)
+    """So many migrations leave the host at once; others wait."""
     max_incoming: int = Field(default=2, ge=0, le=64)
+    """So many arrive at once."""
     cordoned: bool = False
     """No migration is sent here."""
     labels: dict[str, str] = Field(default_factory=dict)
+    """For people; ``vmrelay hosts -o json`` shows them."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """Port of the agent's ``/metrics``; 0 takes a free one."""
 
@@ -50,12 +53,19 @@ class RetrySettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     tries: int = Field(default=5, ge=1)
+    """So often a call with a transient error is made again, unless the error's row allows fewer."""
     initial: float = Field(default=5.0, ge=0)
+    """The first pause."""
     factor: float = Field(default=2.0, ge=1)
+    """Each pause is so many times the one before."""
     maximum: float = Field(default=120.0, ge=0)
+    """The longest pause, before jitter."""
     jitter: float = Field(default=0.2, ge=0, le=1)
+    """Up to this share of a pause is added at random."""
     slow_initial: float = Field(default=30.0, ge=0)
+    """The first pause after an error that takes long to go away (locks, shutdowns)."""
     slow_maximum: float = Field(default=600.0, ge=0)
+    """The longest of those."""
 
     def policy(self) -> RetryPolicy:
         """The value that the drivers take."""
@@ -68,9 +78,13 @@ class AttemptSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     maximum: int = Field(default=3, ge=1)
+    """So many attempts in all, where the request names no number."""
     initial: float = Field(default=10.0, ge=0)
+    """The pause before the second attempt; up to a fifth is added at random."""
     factor: float = Field(default=2.0, ge=1)
+    """Each pause is so many times the one before."""
     limit: float = Field(default=300.0, ge=0)
+    """The longest pause."""
 
 
 class Settings(BaseSettings):
@@ -81,6 +95,7 @@ class Settings(BaseSettings):
     redis_url: str = "redis://127.0.0.1:6379/0"
     """Broker, result back end and journal."""
     key_prefix: str = "vmrelay:"
+    """In front of every key of the journal."""
     state_dir: Path = Path(".vmrelay")
     """Keys, sockets and data of embedded parts; relative to the configuration file."""
     seal_key_file: Path | None = None
@@ -94,6 +109,7 @@ class Settings(BaseSettings):
     keep_seconds: int = Field(default=7 * 86400, ge=1)
     """How long the record of an ended migration is kept."""
     lease_seconds: float = Field(default=15.0, gt=0)
+    """An agent that does not renew its lease for so long no longer owns its host."""
     poll_seconds: float = Field(default=0.5, gt=0)
     """How often a running perform is looked at."""
     inventory_seconds: float = Field(default=2.0, gt=0)
@@ -103,18 +119,25 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=3600.0, ge=0)
     """How long an agent that is told to stop waits for the migrations that touch its host."""
     retry: RetrySettings = RetrySettings()
+    """See ``[retry]``."""
     attempts: AttemptSettings = AttemptSettings()
+    """See ``[attempts]``."""
 
     metrics_address: str = "127.0.0.1"
+    """Where ``/metrics`` of agents and schedulers is served."""
     scheduler_metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Port of the scheduler's ``/metrics``; 0 takes a free one."""
     scheduler_threads: int = Field(default=32, ge=2)
-    """A full pool would take the next request up to a second late."""
+    """So many requests at once. A full pool would take the next one up to a second late."""
     task_events: bool = True
     """Celery events, for Flower and celery-exporter."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged, on standard error."""
     log_format: Literal["console", "json"] = "console"
+    """Lines for people or one JSON object for each."""
 
     hosts: dict[str, HostSettings] = Field(default_factory=dict)
+    """The inventory: see ``[hosts.NAME]``."""
 
     @field_validator("redis_url")
     @classmethod
