@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import structlog
+from celery.canvas import Signature
 
 from worker.app import app
 from worker.contract import PHASE, PROGRESS, Baton, canonical
@@ -18,6 +19,8 @@ logger = structlog.get_logger(__name__)
 
 RESULT_KEY = "celery-task-meta-"
 """Under this and the id Celery keeps a result in Redis; part of its contract with other versions of itself."""
+PRIORITIES = {Phase.BEGIN: 9, Phase.PREPARE: 9, Phase.PERFORM: 6, Phase.FINISH: 0, Phase.CONFIRM: 3}
+"""0 goes first: a guest may stand still until finish is served, and nothing waits for a new migration."""
 STEPS = {phase: number for number, phase in enumerate(Phase)}
 
 
@@ -56,12 +59,12 @@ def send(inventory: Inventory, baton: dict[str, Any], first: Phase = Phase.BEGIN
     # message holds the others, last one first.
     head, rest = steps[0], steps[:0:-1]
     try:
-        app.send_task(head["task"], (baton,), chain=rest or None, **head["options"])
+        head.apply_async((baton,), chain=rest or None)
     except Exception as lost:  # kombu raises more than OperationalError when a connection is cut
         logger.warning("not sent, stays in the outbox", migration=baton["migration"], error=type(lost).__name__)
 
 
-def _step(phase: Phase, host: Host) -> dict[str, Any]:
+def _step(phase: Phase, host: Host) -> Signature[Any]:
     # Arguments stay out of headers and events: argsrepr would show the baton there.
     return app.signature(PHASE + phase, options={"queue": host.queue, "argsrepr": "(baton)"})
 

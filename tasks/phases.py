@@ -220,31 +220,45 @@ def _advance(
         task.request.chain = task.request.chain[:1]
 
 
-@app.task(bind=True, name=PHASE + Phase.BEGIN, typing=False, throws=(RelayError,))
+class PhaseTask(Task[..., Any]):
+    """What the five have in common."""
+
+    typing = False
+    throws = (RelayError,)
+    resultrepr_maxsize = 64
+    """Events and logs show no more of a baton than this."""
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - Celery's own signature
+        """Publish the phase with its own priority; a chain's next step arrives here with ``None``."""
+        phase = Phase(str(self.name).removeprefix(PHASE))
+        return super().apply_async(*args, **options | {"priority": dispatch.PRIORITIES[phase]})
+
+
+@app.task(bind=True, base=PhaseTask, name=PHASE + Phase.BEGIN)
 def begin(self: Task[..., Any], baton: dict[str, Any]) -> dict[str, Any]:
     """Source: domain definition and first cookie."""
     return run(self, Phase.BEGIN, baton)
 
 
-@app.task(bind=True, name=PHASE + Phase.PREPARE, typing=False, throws=(RelayError,))
+@app.task(bind=True, base=PhaseTask, name=PHASE + Phase.PREPARE)
 def prepare(self: Task[..., Any], baton: dict[str, Any]) -> dict[str, Any]:
     """Destination: migration URI and cookie."""
     return run(self, Phase.PREPARE, baton)
 
 
-@app.task(bind=True, name=PHASE + Phase.PERFORM, typing=False, throws=(RelayError,))
+@app.task(bind=True, base=PhaseTask, name=PHASE + Phase.PERFORM)
 def perform(self: Task[..., Any], baton: dict[str, Any]) -> dict[str, Any]:
     """Source: the guest moves."""
     return run(self, Phase.PERFORM, baton)
 
 
-@app.task(bind=True, name=PHASE + Phase.FINISH, typing=False, throws=(RelayError,))
+@app.task(bind=True, base=PhaseTask, name=PHASE + Phase.FINISH)
 def finish(self: Task[..., Any], baton: dict[str, Any]) -> dict[str, Any]:
     """Destination: the guest runs here."""
     return run(self, Phase.FINISH, baton)
 
 
-@app.task(bind=True, name=PHASE + Phase.CONFIRM, typing=False, ignore_result=False, throws=(RelayError,))
+@app.task(bind=True, base=PhaseTask, name=PHASE + Phase.CONFIRM, ignore_result=False)
 def confirm(self: Task[..., Any], baton: dict[str, Any]) -> dict[str, Any]:
     """Source: the guest has left. The last task: it carries the migration's id and its outcome."""
     return run(self, Phase.CONFIRM, baton)

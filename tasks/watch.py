@@ -29,16 +29,18 @@ PATIENCE_SECONDS = 3600
 """How long the end of a phase waits for Redis to come back, so that what was done gets journaled."""
 
 
+_waiting = Retrying(
+    retry=retry_if_exception_type((redis.ConnectionError, redis.TimeoutError)),
+    wait=wait_random_exponential(multiplier=0.1, max=2),
+    stop=stop_after_delay(PATIENCE_SECONDS),
+    reraise=True,
+)
+
+
 def patiently(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call the journal, again and again while Redis is away. Raises ``Ignore`` where the claim is lost."""
-    waiting = Retrying(
-        retry=retry_if_exception_type((redis.ConnectionError, redis.TimeoutError)),
-        wait=wait_random_exponential(multiplier=0.1, max=2),
-        stop=stop_after_delay(PATIENCE_SECONDS),
-        reraise=True,
-    )
     try:
-        return waiting(call, *args, **kwargs)
+        return _waiting(call, *args, **kwargs)
     except LostClaim as lost:
         logger.warning("phase taken over", error=str(lost))
         raise Ignore from None

@@ -3,6 +3,14 @@
 -- put it further behind.
 -- ARGV: "", how many, prefix of the host queues
 -- a flat list of id, baton, phase
+-- kombu keeps one list for each step of priority.
+local function behind(queue)
+  for _, step in ipairs({'', '\6\0223', '\6\0226', '\6\0229'}) do
+    if redis.call('LLEN', queue .. step) > 0 then return true end
+  end
+  return false
+end
+
 local on_destination = {prepare = true, finish = true}
 local found = {}
 for _, late in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'outbox', '-inf', now(), 'LIMIT', 0, ARGV[2])) do
@@ -10,7 +18,7 @@ for _, late in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'outbox', '-inf', no
   local baton, phase, queued, step, source, destination =
     unpack(redis.call('HMGET', key, 'baton', 'phase', 'queued', 'step', 'source', 'destination'))
   local host = on_destination[phase] and destination or source
-  if baton and step == 'queued' and redis.call('LLEN', ARGV[3] .. host) > 0 then
+  if baton and step == 'queued' and behind(ARGV[3] .. host) then
     redis.call('ZADD', prefix .. 'outbox', now() + 500, late)
   elseif baton and step == 'queued' then
     local waited = now() - tonumber(queued)
