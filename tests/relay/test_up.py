@@ -19,6 +19,7 @@ from worker.cli.up_lock import held, holder
 from worker.cli.up_plan import embedded_port, others, role, shown
 from worker.embedded import EmbeddedRedis, answers, free_port
 from worker.errors import SettingsError, Unavailable
+from worker.supervise import Child, Supervisor
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -222,3 +223,33 @@ def test_an_embedded_redis_is_local_and_open(url: str) -> None:
     assert "secret" not in str(error.value)
     assert "secret" not in shown(url)
     assert embedded_port("redis://localhost/0") == 6379
+
+
+def test_a_process_that_refuses_to_start_ends_the_start_at_once(tmp_path: Path) -> None:
+    """An exit code on purpose is not tried again, and the reason is what it said last."""
+    lines: list[str] = []
+    refusing = [sys.executable, "-c", "import sys; print('nothing works here'); sys.exit(2)"]
+    children = [[Child("agent", refusing, ready=lambda: False, ready_within=600, hopeless=(1, 2))]]
+    supervisor = Supervisor(children, lambda name, line: lines.append(line), on_ready=lambda: lines.append("up"))
+    assert supervisor.run() == 1
+    assert "agent ended with code 2: nothing works here" in str(supervisor.failure)
+    assert "up" not in lines
+    assert supervisor.restarts["agent"] == 0
+
+
+def test_a_child_runs_in_its_folder_and_readiness_is_told_once(tmp_path: Path) -> None:
+    """What the Procfile names runs beside it; whoever asked hears when everything is ready."""
+    here = [sys.executable, "-c", "import os, time; print(os.getcwd(), flush=True); time.sleep(60)"]
+    said: list[str] = []
+
+    def ready() -> bool:
+        return str(tmp_path) in said
+
+    def on_ready() -> None:
+        said.append("up")
+        supervisor.stop()
+
+    children = [[Child("web", here, ready=ready, cwd=tmp_path)]]
+    supervisor = Supervisor(children, lambda name, line: said.append(line), on_ready=on_ready)
+    assert supervisor.run() == 0
+    assert said == [str(tmp_path), "up"]

@@ -38,7 +38,7 @@ SAMPLE_SECONDS = 0.005
 def demo(keep: bool) -> int:
     """The whole demo; the exit code. Removes everything at the end, or with ``keep`` says how to."""
     _require()
-    folder = Path(tempfile.mkdtemp(prefix="vmrelay-demo-"))
+    folder = Path(tempfile.mkdtemp(prefix="vmrelay-"))  # short: the paths of sockets below may not be long
     # Started by root, the hosts run as another user, who must be able to pass through.
     folder.chmod(0o711)
     kept = False
@@ -177,7 +177,7 @@ def _on_relay(stage: Stage, keep: bool) -> list[str]:
 
 
 def _run(stage: Stage) -> list[str]:
-    from worker.cli.demo_report import console, count, metrics_urls, migrations_table, say_errors, scrape, verdict
+    from worker.cli.demo_report import console, count, metrics_urls, say_errors, say_migrations, scrape, verdict
     from worker.runtime import runtime
 
     parts, screen = runtime(), console()
@@ -192,7 +192,7 @@ def _run(stage: Stage) -> list[str]:
         gaps.append(longest())
         if records[-1].outcome != "succeeded":
             break
-    screen.print(migrations_table(records))
+    say_migrations(screen, records)
     say_errors(screen, records)
     wrong = _say_beats(screen, stage, gaps)
     wrong += [f"{r.domain} to {r.destination}: {r.outcome}: {r.error}" for r in records if r.outcome != "succeeded"]

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import click
+
 from worker.cli.up_lock import holder
 from worker.cli.up_plan import own_command
 from worker.errors import Unavailable
@@ -91,6 +93,9 @@ def stopping(relay: Relay) -> Iterator[Relay]:
     try:
         relay.start()
         yield relay
+    except KeyboardInterrupt:
+        click.echo("\nstopping; migrations in flight end first, a second Ctrl-C stops at once", err=True)
+        raise
     finally:
         relay.stop()
 

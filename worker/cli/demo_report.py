@@ -10,6 +10,7 @@ from urllib.request import urlopen
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +18,8 @@ from worker.journal import Journal, Record
 from worker.journal.record import ORDER
 from worker.settings import Settings
 
+TABLE_COLUMNS = 150
+"""A terminal that is narrower would break the table of migrations."""
 SCRAPE_SECONDS = 5.0
 COUNT_SECONDS = 10.0
 """How long a counter may lag behind the journal."""
@@ -87,33 +90,53 @@ def _comparable(key: Key) -> Key:
     return ("", "", *key[2:]) if key[2] == "rejected" else key
 
 
-def migrations_table(records: Iterable[Record]) -> Table:
-    """One row for each migration; the phases are those of its last attempt."""
+def say_migrations(screen: Console, records: Iterable[Record]) -> None:
+    """Each migration with the phases of its last attempt: a table where there is room."""
+    if screen.width >= TABLE_COLUMNS:
+        screen.print(_migrations_table(records))
+        return
+    screen.print(Text("Migrations", style="italic"))
+    for record in records:
+        name, route, *phases, attempts, retries, downtime, outcome = _cells(record)
+        screen.print(Text(f"{name}, {route}: {outcome}", style="bold"))
+        told = [f"{phase} {cell}" for phase, cell in zip(ORDER, phases, strict=True) if cell != "-"]
+        if told:
+            screen.print(Padding(Text(", ".join(told)), (0, 0, 0, 2)))
+        screen.print(Text(f"  attempts {attempts}, retries {retries}, downtime {downtime}"))
+
+
+def _migrations_table(records: Iterable[Record]) -> Table:
     table = Table(title="Migrations", title_justify="left", box=SIMPLE_HEAD)
     for heading in ("domain", "from → to", *ORDER, "attempts", "retries", "downtime", "outcome"):
         table.add_column(heading)
     for record in records:
-        runs = {run.name: run for run in record.phases if run.attempt == record.attempt}
-        cells = []
-        for name in ORDER:
-            run = runs.get(name)
-            mark = " (stopped)" if run and run.error else ""
-            cells.append(f"{run.host} {run.seconds:.3f}s{mark}" if run else "-")
-        downtime = f"{record.downtime_seconds:.3f}s" if record.downtime_seconds is not None else "-"
-        name = record.domain
-        if record.destination_name and record.destination_name != name:
-            name = f"{name} → {record.destination_name}"
-        route = f"{record.source or '?'} → {record.destination}"
-        counts = (str(record.attempt), str(record.retries))
-        table.add_row(*map(Text, (name, route, *cells, *counts, downtime, record.outcome)))
+        table.add_row(*map(Text, _cells(record)))
     return table
+
+
+def _cells(record: Record) -> list[str]:
+    runs = {run.name: run for run in record.phases if run.attempt == record.attempt}
+    name = record.domain
+    if record.destination_name not in ("", name):
+        name = f"{name} → {record.destination_name}"
+    downtime = f"{record.downtime_seconds:.3f}s" if record.downtime_seconds is not None else "-"
+    phases = (runs.get(phase) for phase in ORDER)
+    return [
+        name,
+        f"{record.source or '?'} → {record.destination}",
+        *(f"{run.host} {run.seconds:.3f}s{' (stopped)' if run.error else ''}" if run else "-" for run in phases),
+        str(record.attempt),
+        str(record.retries),
+        downtime,
+        record.outcome,
+    ]
 
 
 def counters_table(counters: Counters) -> Table:
     """The counters by flag set and outcome."""
     table = Table(title="vmrelay_migrations_total, of all processes", title_justify="left", box=SIMPLE_HEAD)
     for heading in ("driver", "flags", "outcome", "reason"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     table.add_column("count", justify="right")
     for key, count in sorted(counters.migrations.items()):
         table.add_row(*(Text(value or "-") for value in key), str(count))

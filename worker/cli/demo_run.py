@@ -12,7 +12,7 @@ from rich.text import Text
 from worker.cli import client
 from worker.cli.demo_live import Live, follow
 from worker.cli.demo_moves import Guest, Move, plan, problems
-from worker.cli.demo_report import console, count, metrics_urls, migrations_table, say_errors, scrape, verdict
+from worker.cli.demo_report import console, count, metrics_urls, say_errors, say_migrations, scrape, verdict
 from worker.cli.up_plan import SIMULATED
 from worker.contract import CANCEL, MIGRATE
 from worker.hypervisors.simulator.control import ask
@@ -34,7 +34,7 @@ def run() -> list[str]:
     moves = {move.id: move for move in plan(look())}
     _arm(moves.values())
     records = _migrate(screen, moves)
-    screen.print(migrations_table(records.values()))
+    say_migrations(screen, records.values())
     say_errors(screen, records.values())
     _say_clock(screen)
     wrong = _say_where(screen, moves, records)
@@ -101,8 +101,10 @@ def _say_where(screen: Console, moves: Mapping[str, Move], records: Mapping[str,
         copies = [guest for guest in found if guest.uuid == move.before.uuid]
         amiss = problems(move, records.get(ident), copies)
         for copy in copies:
-            verdict = "WRONG" if amiss else "as it should be, never restarted"
-            place = f"{copy.name:<10} {copy.state:<8} on {copy.host:<8} boot {copy.boot_id[:8]}"
-            screen.print(Text(f"  {place} heartbeat {move.before.heartbeat} → {copy.heartbeat}: {verdict}"))
+            found_so = "WRONG" if amiss else "ok, never restarted"
+            place = f"{copy.name:<9} {copy.state:<7} on {copy.host:<6} boot {copy.boot_id[:8]}"
+            screen.print(
+                Text(f"  {place} beats {move.before.heartbeat} → {copy.heartbeat}: {found_so}"), soft_wrap=True
+            )
         wrong += [f"{move.before.name}: {line}" for line in amiss]
     return wrong

@@ -6,6 +6,7 @@ from worker.errors import InDoubt, Rejected, RelayError, SettingsError
 from worker.journal.record import Record
 
 MOVED = 0
+"""The domain is on its destination (or a command of another kind did what it was asked)."""
 FAILED = 1
 """The domain is safe on its source (or a command of another kind failed)."""
 REFUSED = 2

@@ -79,8 +79,17 @@ def redis_server(parts: Runtime, say: Callable[[str], None]) -> list[Child]:
         )
     directory = settings.state_dir / "redis"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    argv = [*server_command(find_server(), directory, port), "--logfile", str(directory / "redis.log")]
-    return [Child("redis", argv, ready=lambda: answers(port), ready_within=REDIS_SECONDS, grace=STOP_SECONDS)]
+    argv = [*server_command(find_server(), directory, port), "--loglevel", "warning"]
+    return [
+        Child(
+            "redis",
+            argv,
+            ready=lambda: answers(port),
+            ready_within=REDIS_SECONDS,
+            hopeless=(1,),  # it has said why: its file is broken, or the port is taken now
+            grace=STOP_SECONDS,
+        )
+    ]
 
 
 def embedded_port(url: str) -> int:
