@@ -55,9 +55,13 @@ class MigrateRequest(BaseModel):
     params: dict[Name, Value | int | bool | list[Value]] = Field(default_factory=dict, max_length=64)
     """libvirt's typed migration parameters by wire name."""
     deadline_seconds: float | None = Field(default=None, gt=0, le=30 * 86400)
+    """Abort a perform that takes longer; ``perform_deadline_seconds`` of the settings where not given."""
     attempts: int | None = Field(default=None, ge=1, le=20)
+    """So many attempts in all after transient failures; ``attempts.maximum`` where not given."""
     requested_by: Text = ""
+    """Who asks, for the record."""
     reason: Text = ""
+    """Why, for the record."""
 
     @field_validator("deadline_seconds", mode="before")
     @classmethod

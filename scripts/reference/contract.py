@@ -1,0 +1,239 @@
+"""What other programs rely on: tasks, queues, documents, states, events, codes."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+
+from command import exit_codes
+from page import ROOT, code, described, page, prose, table
+
+from worker import errors
+from worker.contract import CANCEL, MIGRATE, PHASE, PROGRESS, SCHEDULER_QUEUE, MigrateRequest
+from worker.errors import RelayError
+from worker.hypervisors.base import Phase
+from worker.journal.record import PhaseRun, Record
+
+RESULT = {
+    "id": "the migration, which is the id of the task that asked for it",
+    "state": "the journal's: `pending`, `active`, `backoff`, `in-doubt` or `ended`",
+    "outcome": "`succeeded`, `failed`, `cancelled`, `rejected`, or null while it is not over",
+    "domain": "its name on the source",
+    "uuid": "of the domain; empty where it was rejected",
+    "source": "host",
+    "destination": "host",
+    "destination_name": "the domain's name there",
+    "driver": "the flag profile: `vz`, `vz-libvirt` or `qemu`",
+    "flags": "those in force, lower case, sorted",
+    "attempts": "how many there were",
+    "retries": "calls repeated inside phases",
+    "phases": "every phase that ended: name, host, seconds, queued_seconds, attempt, and error where it failed",
+    "phase": "the one under way, or null",
+    "progress": "what the hypervisor last told of a perform under way, or null",
+    "seconds": "from the first phase's admission to the end",
+    "downtime_seconds": "how long the guest stood still, as its hypervisor measured it; null where it did not",
+    "transferred_bytes": "as the hypervisor counted them; null where it did not",
+    "error": "null, or code and message of what decided the outcome",
+    "requested_by": "as the request said",
+    "reason": "as the request said",
+    "created": "Unix time",
+    "ended": "Unix time, or null",
+}
+EVENTS = {
+    "accepted": "the request is journaled: domain, source, destination",
+    "backoff": "the attempt failed and another follows: attempt, delay_seconds, code, class, message",
+    "cancel": "somebody asked for it to stop: by",
+    "ended": "it is over: outcome, reason",
+    "in-doubt": "it needs an operator: source_state, destination_state, why",
+    "phase": "a phase was taken by its agent: attempt, phase, host",
+    "phase-ended": "a phase is over: phase, host, attempt, seconds, queued_seconds, error and message where it failed",
+    "progress": "how far perform is: percent and what the hypervisor tells",
+    "republished": "a phase message nobody took was sent again: phase",
+    "retry": "a call is about to be repeated: phase, host, number, delay_seconds, class, code, message",
+    "started": "an attempt has its slots: attempt",
+}
+EXAMPLE = Record(
+    id="3f2a91c0-8a54-4d0e-9d86-2f6c2f6f0a11",
+    state="ended",
+    outcome="succeeded",
+    domain="web-1",
+    uuid="407e6e84-b2cd-5505-acd6-6cc15b293447",
+    source="alpha",
+    destination="beta",
+    driver="vz",
+    flags_label="compressed,live,persist_dest",
+    attempt=1,
+    phases=tuple(
+        PhaseRun(1, phase, "alpha" if phase.on_source else "beta", 3.451 if phase is Phase.PERFORM else 0.003, 0.005)
+        for phase in Phase
+    ),
+    downtime_seconds=0.505,
+    transferred_bytes=6591979435,
+    created=1795394265536,
+    started=1795394265540,
+    ended=1795394269055,
+)
+
+
+def schema() -> str:
+    """``docs/reference/migrate-request.schema.json``."""
+    document = MigrateRequest.model_json_schema()
+    document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    for name, text in described(MigrateRequest).items():
+        if text and name in document["properties"]:
+            document["properties"][name]["description"] = text
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def contract() -> str:
+    """``docs/reference/contract.md``."""
+    example = EXAMPLE.document()
+    if set(example) != set(RESULT):
+        raise SystemExit(f"scripts/reference/contract.py does not describe {set(example) ^ set(RESULT)}")
+    if (found := set(_events())) != set(EVENTS):
+        raise SystemExit(f"scripts/reference/contract.py does not describe the events {found ^ set(EVENTS)}")
+    return page(
+        "Task contract",
+        "worker/contract.py, worker/journal/ and worker/errors.py",
+        "What an application relies on that enqueues migrations by name. Messages, arguments and results are JSON. "
+        "A change that breaks one of these gets a new version in the task's name.",
+        _tasks(),
+        _request(),
+        _states(),
+        "## Result document\n\nWhat the task returns, `AsyncResult(id).result` holds, and `-o json` prints.\n\n"
+        + table(["field", "meaning"], [[code(name), text] for name, text in RESULT.items()])
+        + f"\n\n```json\n{json.dumps(example, indent=2)}\n```",
+        "## Events\n\nOf the stream `m:<id>:events`, as `vmrelay status ID --events -o json` shows them.\n\n"
+        + table(["type", "meaning and data"], [[code(name), text] for name, text in EVENTS.items()]),
+        _codes(),
+        exit_codes(),
+    )
+
+
+def _tasks() -> str:
+    phases = ", ".join(code(PHASE + phase) for phase in Phase)
+    rows = [
+        [code(MIGRATE), code(SCHEDULER_QUEUE), "the fields below, by name", "the result document"],
+        [
+            code(CANCEL),
+            code(SCHEDULER_QUEUE),
+            "`migration` (its id), `requested_by`",
+            "`migration`, `answer`, `detail`",
+        ],
+    ]
+    return (
+        "## Tasks and queues\n\n"
+        + table(["task", "queue", "arguments", "result"], rows)
+        + "\n\n`answer` of a cancel is `ended` (it waited, and is cancelled now), `asked` (its phases will see it) or "
+        f"`over` (`detail` is the outcome). The phases are {phases}, on the queues `host.<name>`; only vmrelay itself "
+        "sends them."
+    )
+
+
+def _request() -> str:
+    meanings = described(MigrateRequest)
+    properties = MigrateRequest.model_json_schema()["properties"]
+    rows = [
+        [
+            code(name),
+            _type(properties[name]),
+            "yes" if field.is_required() else "",
+            meanings[name],
+        ]
+        for name, field in MigrateRequest.model_fields.items()
+    ]
+    return (
+        f"## Arguments of `{MIGRATE}`\n\nAn unknown field is refused. The JSON Schema is "
+        "[migrate-request.schema.json](migrate-request.schema.json); flags are in [flags.md](flags.md), parameters in "
+        "[params.md](params.md).\n\n" + table(["field", "type", "required", "meaning"], rows)
+    )
+
+
+def _type(schema: dict[str, object]) -> str:
+    options = schema.get("anyOf")
+    if isinstance(options, list):
+        return " or ".join(str(option.get("type")) for option in options if option.get("type") != "null")
+    return str(schema.get("type", ""))
+
+
+def _states() -> str:
+    rows = [
+        ["`PENDING`", "not taken by a scheduler yet, or waiting for slots (or no such task)"],
+        [code(PROGRESS), "under way; `info` holds `current`, `total`, `percent`, `description`, `phase`, `host`"],
+        ["`SUCCESS`", "the domain moved; `result` is the result document"],
+        ["`FAILURE`", "rejected, failed, cancelled or in doubt; `result` is the first error"],
+    ]
+    kinds = [
+        [code(kind.__name__), prose(kind.__doc__)]
+        for kind in (errors.Rejected, errors.Failed, errors.Cancelled, errors.InDoubt)
+    ]
+    return (
+        "## States of `AsyncResult(id)`\n\n"
+        + table(["state", "meaning"], rows)
+        + "\n\nThe error's type is one of\n\n"
+        + table(["type", "meaning"], kinds)
+    )
+
+
+def _events() -> Iterator[str]:
+    for file in (ROOT / "worker" / "journal" / "scripts").glob("*.lua"):
+        yield from re.findall(r"(?:event\('|'type', ')([a-z-]+)'", file.read_text(encoding="utf-8"))
+
+
+def _codes() -> str:
+    found: dict[str, set[tuple[str, str]]] = {}
+    for package in ("worker", "tasks"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for name, raised, text in _raised(ast.parse(file.read_text(encoding="utf-8"))):
+                found.setdefault(name, set()).add((raised, text))
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, RelayError) and kind is not RelayError:
+            found.setdefault(kind.code, set()).add((kind.__name__, prose(kind.__doc__).split(". ")[0].rstrip(".")))
+    rows = [
+        [code(name), ", ".join(sorted({code(raised) for raised, _ in places})), _joined({text for _, text in places})]
+        for name, places in sorted(found.items())
+    ]
+    return (
+        "## Error codes\n\nvmrelay's own; besides them `error.code` is libvirt's symbol (`VIR_ERR_…`, see "
+        "[libvirt-errors.md](libvirt-errors.md)) or the SDK's (`PRL_ERR_…`, see [sdk-errors.md](sdk-errors.md)). "
+        "Whatever is `Rejected` touched no host.\n\n" + table(["code", "raised as", "message"], rows)
+    )
+
+
+def _joined(texts: set[str]) -> str:
+    return " / ".join(sorted(text for text in texts if text))
+
+
+def _raised(tree: ast.AST) -> Iterator[tuple[str, str, str]]:
+    """Code, class and message of everything that is raised with a code of ours."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            kind = getattr(errors, node.func.id, None)
+            text = _message(node.args[0]) if node.args else ""
+            if isinstance(kind, type) and issubclass(kind, RelayError):
+                given = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+                yield from ((name, node.func.id, text) for value in given for name in _ours(value))
+            elif node.func.id == "_error":  # the Virtuozzo driver's short way to a HypervisorError
+                yield from ((name, "HypervisorError", text) for value in node.args[1:2] for name in _ours(value))
+
+
+def _ours(node: ast.expr) -> Iterator[str]:
+    """The codes that an expression may be, but no symbols of libvirt or the SDK."""
+    match node:
+        case ast.Constant(value=str(name)) if name.islower() and not name.startswith("0x"):
+            yield name
+        case ast.IfExp(body=one, orelse=other):
+            yield from _ours(one)
+            yield from _ours(other)
+
+
+def _message(node: ast.expr) -> str:
+    """A message as its source writes it, with what is filled in left out."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=values):
+            return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in values)
+    return ""
