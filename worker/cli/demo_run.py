@@ -36,7 +36,6 @@ def run() -> list[str]:
     records = _migrate(screen, moves)
     say_migrations(screen, records.values())
     say_errors(screen, records.values())
-    _say_clock(screen)
     wrong = _say_where(screen, moves, records)
     wrong += count(screen, before, list(urls.values()), list(records.values()))
     return verdict(screen, wrong, f"All {len(moves)} migrations ended as they should; no guest was restarted.")
@@ -82,14 +81,6 @@ def _migrate(screen: Console, moves: Mapping[str, Move]) -> dict[str, Record]:
         names = {ident: move.before.name for ident, move in moves.items()}
         ended = follow(runtime().journal, names, RUN_SECONDS, listen)
     return {ident: ended[ident] for ident in moves}
-
-
-def _say_clock(screen: Console) -> None:
-    scale = ask(_socket(next(iter(runtime().inventory))), "show")["clock_scale"]
-    screen.print(
-        Text(f"The downtime is what the simulated hosts measured; their clock runs {scale:g} times as fast."),
-        soft_wrap=True,
-    )
 
 
 def _say_where(screen: Console, moves: Mapping[str, Move], records: Mapping[str, Record]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from worker.hypervisors.simulator.codes import Code, TaskError
 from worker.hypervisors.simulator.config import DEFAULT_PORT
@@ -301,9 +302,12 @@ class Migration(Outgoing):
         return self.node.bandwidth() * self._ratio
 
     def _measure(self, copy: PreCopy) -> None:
-        """What MIGRATE_FINISHED tells here; today's dispatcher only writes the downtime into its log."""
+        """What MIGRATE_FINISHED tells here; today's dispatcher only writes the downtime into its log.
+
+        In real milliseconds, as whoever looks on measures it.
+        """
         downtime = copy.downtime(self._bandwidth()) if self.old_state == "running" else 0.0
         self._measured = {
-            "downtime_ms": round(downtime * 1000),
+            "downtime_ms": math.ceil(self.node.clock.real(downtime) * 1000),
             "transferred_bytes": round((copy.sent + copy.remaining) / self._ratio),
         }
