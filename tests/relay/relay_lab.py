@@ -151,7 +151,7 @@ class Relay:
                 # A scheduler takes its lease once it consumes; an agent's queue shows when it does.
                 queue = "scheduler" if name == "scheduler" else f"host.{name.removeprefix('agent-')}"
                 bound = self.journal.client.exists(f"_kombu.binding.{queue}")
-                return card.get("pid") == process.pid and bool(bound)
+                return card.get("pid") == process.pid and bool(card["metrics_port"] and bound)
 
             until(serves, f"{name} is ready")
 

@@ -142,6 +142,6 @@ def test_a_dispatcher_that_dies_while_copying(relay: Relay) -> None:
     relay.send("vmrelay.v1.cancel", migration=ident)
     record = relay.wait(ident)
     assert list(relay.where(name)) == ["gamma"]
-    assert record.outcome in ("failed", "cancelled", "") and record.outcome != "succeeded"
+    assert record.outcome in ("failed", "cancelled", "")
     if record.state == "in-doubt":
         assert "gamma" in str(relay.events(ident, "in-doubt"))

@@ -1,6 +1,6 @@
 -- Both slots at once, and the first phase queued.
 -- ARGV: id, attempt, baton, outgoing limit, incoming limit, submitter ("" from a round)
--- OK | FULL, which side | BEHIND (an older one waits) | STALE, state
+-- OK | FULL, which side | BEHIND (an older one waits) | CLOSED, host (its agent is away or drains) | STALE, state
 local state, attempt, source, destination, epoch =
   unpack(redis.call('HMGET', record, 'state', 'attempt', 'source', 'destination', 'epoch'))
 if state ~= 'pending' and state ~= 'backoff' then return {'STALE', state or 'gone'} end
@@ -10,6 +10,10 @@ if ARGV[6] ~= '' then
   if redis.call('HGET', record, 'submitter') ~= ARGV[6] then return {'STALE', state} end
   local oldest = redis.call('ZRANGE', prefix .. 'pending', 0, 0)
   if oldest[1] and oldest[1] ~= id then return {'BEHIND'} end
+  for _, host in ipairs({source, destination}) do
+    local agent = redis.call('GET', prefix .. 'lease:' .. host)
+    if not agent or cjson.decode(agent).draining then return {'CLOSED', host} end
+  end
 end
 if redis.call('SCARD', slots(source, 'out')) >= tonumber(ARGV[4]) then return {'FULL', 'source'} end
 if redis.call('SCARD', slots(destination, 'in')) >= tonumber(ARGV[5]) then return {'FULL', 'destination'} end
