@@ -9,7 +9,7 @@ from enum import StrEnum
 from worker.contract import Baton, ErrorInfo
 from worker.errors import Retry
 from worker.hypervisors.base import DomainState, Phase
-from worker.hypervisors.vz.verdict import VerdictKind, verdict
+from worker.hypervisors.verdict import VerdictKind, verdict
 from worker.settings import AttemptSettings
 
 

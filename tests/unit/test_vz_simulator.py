@@ -14,7 +14,7 @@ from worker.hypervisors.base import DomainState, HostConfig, Move, Performed, Pr
 from worker.hypervisors.simulator.client import connect
 from worker.hypervisors.vz.connection import Limits
 from worker.hypervisors.vz.driver import VzHypervisor
-from worker.hypervisors.vz.verdict import VerdictKind, verdict
+from worker.hypervisors.verdict import VerdictKind, verdict
 
 running = pytest.fixture(scope="module")(three_hosts)
 sim = pytest.fixture(without_faults)

@@ -29,7 +29,7 @@ from worker.hypervisors.libvirt.errors import calling, classed, refused
 from worker.hypervisors.libvirt.running import Running
 from worker.hypervisors.libvirt.states import look, measured
 from worker.hypervisors.params import TypedParam, typed_params
-from worker.hypervisors.vz.retry import stopped, with_retries
+from worker.hypervisors.retry import stopped, with_retries
 
 log = logging.getLogger(__name__)
 

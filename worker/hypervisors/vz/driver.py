@@ -24,6 +24,7 @@ from worker.hypervisors.base import (
 )
 from worker.hypervisors.checks import check_migration
 from worker.hypervisors.flags import MigrateFlag
+from worker.hypervisors.retry import with_retries
 from worker.hypervisors.vz import cookie as cookies
 from worker.hypervisors.vz import definition
 from worker.hypervisors.vz import uri as uris
@@ -31,7 +32,6 @@ from worker.hypervisors.vz.connection import Connection, Limits, Look, finished
 from worker.hypervisors.vz.events import Events
 from worker.hypervisors.vz.failure import SdkFailure
 from worker.hypervisors.vz.perform import Order, Perform
-from worker.hypervisors.vz.retry import with_retries
 from worker.hypervisors.vz.sdk import (
     PSL_HIGH_SECURITY,
     PSM_VM_START,

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from worker.errors import Cancelled, HypervisorError, Retry
 from worker.hypervisors.base import DomainState, Performed, Progress, RetryPolicy, Stop, Watch
+from worker.hypervisors.retry import stopped, with_retries
 from worker.hypervisors.vz import codes, cookie
 from worker.hypervisors.vz.connection import Connection, Limits, Look, Session, finished, was_not_sent
 from worker.hypervisors.vz.events import Events, Tracker
 from worker.hypervisors.vz.failure import SdkFailure, from_code, from_job
-from worker.hypervisors.vz.retry import stopped, with_retries
 from worker.hypervisors.vz.sdk import PRL_ERR_TIMEOUT, Job
 
 log = logging.getLogger(__name__)

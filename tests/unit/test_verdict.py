@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.hypervisors.base import DomainState as S
-from worker.hypervisors.vz.verdict import VerdictKind as K
-from worker.hypervisors.vz.verdict import verdict
+from worker.hypervisors.verdict import VerdictKind as K
+from worker.hypervisors.verdict import verdict
 
 STATES = st.sampled_from(list(S))
 MAY_RUN = (S.RUNNING, S.MIGRATING, S.PAUSED_IN)

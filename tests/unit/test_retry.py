@@ -9,7 +9,7 @@ from vz_fake import QUICK, FakeWatch
 
 from worker.errors import Cancelled, HypervisorError, Retry
 from worker.hypervisors.base import RetryPolicy, Stop
-from worker.hypervisors.vz.retry import is_enough, may_repeat, pause, with_retries
+from worker.hypervisors.retry import is_enough, may_repeat, pause, with_retries
 
 
 def error(retry: Retry = Retry.TRANSIENT, **about: object) -> HypervisorError:
