@@ -62,8 +62,8 @@ def params() -> str:
     ]
     intro = (
         "libvirt's typed migration parameters by their names on the wire (`VIR_MIGRATE_PARAM_*`), as the field "
-        "`params` of a request takes them. `qemu` takes all of them; the two vz profiles take those marked. A repeatable "
-        "one takes a list. `migrate_uri` and `disks_uri` must name the destination's own address."
+        "`params` of a request takes them. `qemu` takes all of them; the two vz profiles take those marked. A "
+        "repeatable one takes a list. `migrate_uri` and `disks_uri` must name the destination's own address."
     )
     headings = ["parameter", "type", "option", "repeatable", "vz", "meaning"]
     return page("Migration parameters", "worker/hypervisors/params.py", intro, table(headings, rows))
@@ -153,7 +153,7 @@ def verdicts() -> str:
             f"## The domain was {was} before\n\nRows: what the source shows. Columns: what the destination shows.\n\n"
             + table(["source", *map(code, DomainState)], rows)
         )
-    return page("Verdicts", "worker/hypervisors/vz/verdict.py", VERDICTS, kinds, *parts)
+    return page("Verdicts", "worker/hypervisors/verdict.py", VERDICTS, kinds, *parts)
 
 
 def _kinds() -> dict[str, str]:
