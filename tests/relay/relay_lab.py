@@ -287,6 +287,16 @@ class Relay:
         """The data of a migration's events, each with its type."""
         return [{"type": t, **data} for _, t, data in self.journal.events(ident) if kind in (None, t)]
 
+    def lose(self, host: str) -> None:
+        """Empty a host's queue, of every priority, once something is in it."""
+        queue = f"host.{host}"
+
+        def lost() -> bool:
+            names = [queue, *self.journal.client.scan_iter(f"{queue}\x06*")]
+            return bool(self.journal.client.delete(*names))
+
+        until(lost, f"a message for {host}")
+
     # -- metrics and the command ---------------------------------------------------------------------
 
     def metrics_text(self, name: str) -> str:

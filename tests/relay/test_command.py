@@ -98,7 +98,7 @@ def test_help_leads_with_an_example(name: str) -> None:
     done = CliRunner().invoke(cli, [name, "--help"])
     assert done.exit_code == 0, done.output
     head = done.output.split("Options:")[0]
-    assert re.search(rf"Examples?:.*vmrelay {name}", head, re.DOTALL), head
+    assert re.search(rf"(Examples?:|\$ ).*vmrelay {name}", head, re.DOTALL), head
 
 
 def test_help_of_every_subcommand_shows_an_example() -> None:

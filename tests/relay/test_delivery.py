@@ -137,7 +137,7 @@ def test_a_changed_baton_in_the_right_queue(relay: Relay, change: dict[str, Any]
     relay.kill("agent-beta")
     ident = relay.migrate(name)
     baton = queued_baton(relay, ident, "prepare")
-    until(lambda: relay.journal.client.delete("host.beta"), "the message was there")
+    relay.lose("beta")
     send_phase(relay, "prepare", "beta", baton | change)
     relay.restart_agent("beta")
     until(lambda: relay.metrics("beta", "vmrelay_claims_total", result="forged"), "counted")
@@ -170,7 +170,7 @@ def test_a_lost_message_is_sent_again(relay: Relay) -> None:
     ident = relay.migrate(name)
     relay.in_phase(ident, "prepare", "queued")
     before = relay.metrics("scheduler", "vmrelay_republished_messages_total", phase="prepare")
-    until(lambda: relay.journal.client.delete("host.beta"), "the message was there")
+    relay.lose("beta")
     relay.restart_agent("beta")
     record = relay.wait(ident)
     assert record.outcome == "succeeded"

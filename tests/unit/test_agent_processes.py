@@ -1,0 +1,86 @@
+"""What an agent and a scheduler are made of: signs of life, and rounds that go on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from worker import agent, scheduler
+from worker.inventory import Inventory
+from worker.journal import Journal, connect
+from worker.runtime import Runtime
+from worker.settings import Settings
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until it is true."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def card(pid: int) -> dict[str, object]:
+    """What a lease says of a process."""
+    return {"pid": pid, "process": agent._birth(pid)}
+
+
+def test_a_process_lives_until_it_ends() -> None:
+    """Alive, then dead as a zombie whom nobody has waited for, then gone."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    holder = card(child.pid)
+    assert agent._is_alive(holder) is True
+    child.kill()
+    until(lambda: agent._is_alive(holder) is False)
+    child.wait()
+    assert child.stdin is not None
+    child.stdin.close()
+    assert agent._is_alive(holder) is False
+
+
+def test_another_process_under_the_same_pid_is_not_the_holder() -> None:
+    """The start time tells them apart; another machine's process cannot be judged from here."""
+    own = card(os.getpid())
+    assert agent._is_alive(own) is True
+    place, _, started = str(own["process"]).rpartition("/")
+    assert agent._is_alive(own | {"process": f"{place}/{int(started) - 1}"}) is False
+    assert agent._is_alive(own | {"process": f"other-boot/1/{started}"}) is None
+    assert agent._is_alive({"pid": 1}) is None
+
+
+def test_a_round_that_fails_stops_neither_the_others_nor_the_next(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a round raises, the loop goes on."""
+    called: list[str] = []
+
+    def broken(_: Runtime) -> None:
+        called.append("broken")
+        raise KeyError("a host that left the inventory")
+
+    def sound(_: Runtime) -> None:
+        called.append("sound")
+
+    monkeypatch.setattr(scheduler, "_rounds", [broken, sound])
+    settings = Settings(redis_url=redis_url)
+    with connect(redis_url) as client:
+        rounds = scheduler.Rounds(Runtime(settings, Inventory(settings), Journal(client)), 0)
+        rounds.start()
+        until(lambda: called.count("sound") >= 2)
+        rounds.stop()
+        assert client.get("vmrelay:lease:scheduler") is None
+        rounds._parts.journal.client.close()
+
+
+def test_rounds_that_never_started_can_be_stopped(redis_url: str) -> None:
+    """A scheduler that is stopped before it was ready ends without an error."""
+    settings = Settings(redis_url=redis_url)
+    with connect(redis_url) as client:
+        rounds = scheduler.Rounds(Runtime(settings, Inventory(settings), Journal(client)), 0)
+        rounds.stop()
+        rounds._parts.journal.client.close()

@@ -1,0 +1,123 @@
+"""The documents that travel."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from worker.contract import IDENT, Baton, ErrorInfo, MigrateRequest, canonical
+from worker.errors import Failed, HypervisorError, Rejected, Retry
+from worker.hypervisors.base import DomainState
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+FIELDS = st.sampled_from([*MigrateRequest.model_fields, "more"])
+TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
+
+
+@given(document=st.dictionaries(FIELDS | st.text(), JSON, max_size=8))
+@example(document={"domain": "a", "destination": "b", "flags": 2**80})
+@example(document={"domain": "a", "destination": "b", "deadline_seconds": float("nan")})
+def test_parsing_any_json_gives_a_request_or_a_refusal(document: dict[str, Any]) -> None:
+    """Nothing but ``Rejected`` comes out, its code is stable and its text bounded."""
+    refusal = None
+    try:
+        request = MigrateRequest.parse(document)
+    except Rejected as refused:
+        refusal = refused
+    if refusal is None:
+        assert set(document) <= set(MigrateRequest.model_fields)
+        assert request.domain == document["domain"]
+    else:
+        assert refusal.code == "malformed"
+        assert len(refusal.message) < 2500
+
+
+def test_everything_that_may_be_asked_for() -> None:
+    """A full request is taken as it is; whole seconds are seconds."""
+    document: dict[str, Any] = {
+        "domain": "web-1",
+        "destination": "beta",
+        "source": "alpha",
+        "options": {"paused": True, "live": None},
+        "params": {"bandwidth": 10, "migrate_disks": ["vda"], "destination_name": "x"},
+        "deadline_seconds": 5,
+        "attempts": 2,
+        "requested_by": "me",
+        "reason": "why",
+    }
+    request = MigrateRequest.parse(document)
+    assert request.deadline_seconds == 5.0
+    assert request.params["migrate_disks"] == ["vda"]
+
+
+BATONS = st.builds(
+    Baton,
+    migration=TEXT,
+    attempt=st.integers(1, 20),
+    epoch=st.integers(1, 99),
+    domain=TEXT,
+    uuid=TEXT,
+    source=TEXT,
+    destination=TEXT,
+    flags=st.integers(0, 2**32 - 1),
+    params=st.dictionaries(TEXT, TEXT | st.integers() | st.booleans() | st.lists(TEXT, max_size=3), max_size=4),
+    deadline_seconds=st.none() | st.floats(0.1, 1e6),
+    xml=TEXT,
+    performed=st.booleans(),
+    error=st.none() | st.builds(ErrorInfo, code=TEXT, message=TEXT, phase=TEXT),
+    source_state=st.none() | st.sampled_from(DomainState),
+    downtime_seconds=st.none() | st.floats(0, 1e6),
+    transferred_bytes=st.none() | st.integers(0, 2**63),
+)
+
+
+@given(baton=BATONS)
+def test_a_baton_survives_every_way_it_travels(baton: Baton) -> None:
+    """Through JSON and back it is the same, and its canonical text is, which the claim compares."""
+    document = baton.document()
+    text = canonical(document)
+    assert canonical(json.loads(text)) == text
+    assert canonical(json.loads(json.dumps(document))) == text
+    assert Baton.model_validate(json.loads(text)) == baton
+
+
+def test_canonical_text_does_not_depend_on_order() -> None:
+    """Two copies of one document are the same text."""
+    assert canonical({"b": 1, "a": {"d": "\u00e9", "c": [1, 2]}}) == '{"a":{"c":[1,2],"d":"\u00e9"},"b":1}'
+
+
+def test_a_baton_of_another_version() -> None:
+    """A field it does not know is passed over; one that is missing is an error."""
+    known = {"migration": "m", "attempt": 1, "epoch": 1, "domain": "d", "uuid": "u", "source": "a", "destination": "b"}
+    assert Baton.model_validate(known | {"flags": 1, "of_tomorrow": 5}).flags == 1
+    with pytest.raises(ValidationError):
+        Baton.model_validate(known)
+
+
+def test_the_first_error_keeps_its_class() -> None:
+    """What a hypervisor said about retrying travels with it; other errors are final."""
+    error = HypervisorError("text", code="X", retry=Retry.VERIFY, after=Retry.TRANSIENT)
+    info = ErrorInfo.of(error, "perform")
+    assert (info.code, info.message, info.retry, info.after) == ("X", "text", Retry.VERIFY, Retry.TRANSIENT)
+    assert ErrorInfo.of(Failed("late", code="deadline"), "perform").after is Retry.PERMANENT
+
+
+@pytest.mark.parametrize("ident", ["a", "3f2a91d0-0000-4000-8000-000000000000", "batch_7.1"])
+def test_ids(ident: str) -> None:
+    """Uuids and plain names are ids."""
+    assert IDENT.fullmatch(ident)
+
+
+@pytest.mark.parametrize("ident", ["", "a:events", "a b", "-a", ".", "\u00e9", "a\n", "x" * 129, "\u0663"])
+def test_no_ids(ident: str) -> None:
+    """What could name another key is none."""
+    assert not IDENT.fullmatch(ident)

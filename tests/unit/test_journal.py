@@ -1,0 +1,325 @@
+"""The journal's scripts against a real Redis: random interleavings of everything that can happen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from worker.hypervisors.base import Domain, DomainState, Phase
+from worker.journal import Journal, connect
+from worker.journal.journal import INDEXES, LostClaim
+
+HOSTS = ("alpha", "beta", "gamma")
+LIMITS = (1, 2)
+KEEP = 1000
+NOTHING = ("", "", 0)
+ENDED = {"outcome": "failed", "reason": "x", "error": "x"}
+OF_STATE = {"pending": "pending", "active": "active", "backoff": "due", "in-doubt": "doubt", "ended": "ended"}
+
+
+def fields(domain: str, source: str, destination: str) -> dict[str, str | int | float | None]:
+    """What create.lua stores."""
+    return {"domain": domain, "uuid": f"uuid-{domain}", "source": source, "destination": destination, "driver": "vz"}
+
+
+def agents(journal: Journal) -> None:
+    """Every host has its agent."""
+    for host in HOSTS:
+        assert journal.lease(host, {"incarnation": host}, 3600) is None
+
+
+class Relaying(RuleBasedStateMachine):
+    """Requests, phases, duplicates, lies and cancels in any order; a few ids, guests and tokens collide."""
+
+    client: redis.Redis
+    idents = st.sampled_from([f"m{number}" for number in range(5)])
+    domains = st.sampled_from(["web", "db", "mail"])
+    pairs = st.sampled_from([(a, b) for a in HOSTS for b in HOSTS if a != b])
+    phases = st.sampled_from(list(Phase))
+    tokens = st.sampled_from(["t1", "t2", "t3"])
+    small = st.integers(0, 3)
+
+    @initialize()
+    def empty(self) -> None:
+        """A fresh journal."""
+        self.client.flushall()
+        self.journal = Journal(self.client)
+        agents(self.journal)
+        self.won: dict[tuple[str, int, int, str], str] = {}
+        self.ended: dict[str, int] = {}
+        self.claimed: dict[str, str] = {}
+        self.serial = 0
+
+    @rule(ident=idents, domain=domains, pair=pairs)
+    def submit(self, ident: str, domain: str, pair: tuple[str, str]) -> None:
+        """A request, perhaps under a known id."""
+        before = self.journal.record(ident)
+        created, admitted = self.journal.submit(ident, fields(domain, *pair), {}, f"{ident}-1", LIMITS)
+        if before is not None:
+            assert created == ["SAME"]
+            assert admitted[0] == "STALE"
+            assert self.journal.record(ident) == before
+
+    @rule()
+    def admit_ready(self) -> None:
+        """A round: what ready.lua names can be admitted."""
+        for ident in self.journal.ready(dict.fromkeys(HOSTS, LIMITS)):
+            record = self.journal.record(ident)
+            assert record is not None
+            answer = self.journal.admit(ident, record.attempt + 1, f"{ident}-{record.attempt + 1}", LIMITS)
+            assert answer == ["OK"], (record, answer)
+
+    @rule(ident=idents, attempt=small)
+    def admit_wildly(self, ident: str, attempt: int) -> None:
+        """An admission nobody asked for: only the next attempt of one that waits is taken."""
+        record = self.journal.record(ident)
+        answer = self.journal.admit(ident, attempt, f"{ident}-{attempt}", LIMITS)
+        if answer[0] == "OK":
+            assert record is not None
+            assert record.state in ("pending", "backoff")
+            assert attempt == record.attempt + 1
+
+    @rule(ident=idents, phase=phases, attempt=small, epoch=small, honest=st.booleans())
+    def claim_wildly(self, ident: str, phase: Phase, attempt: int, epoch: int, honest: bool) -> None:
+        """A duplicate, an old message or a lie."""
+        record = self.journal.record(ident)
+        baton = (self.client.hget(f"vmrelay:m:{ident}", "baton") if honest else "lie") or "none"
+        self._claim(record, ident, attempt, epoch, phase, str(baton))
+
+    @rule(ident=idents)
+    def claim(self, ident: str) -> None:
+        """The message that is due, perhaps for the second time."""
+        record = self.journal.record(ident)
+        if record is not None and record.phase:
+            baton = self.client.hget(f"vmrelay:m:{ident}", "baton") or "none"
+            self._claim(record, ident, record.attempt, record.epoch, Phase(record.phase), str(baton))
+
+    def _claim(self, record: Any, ident: str, attempt: int, epoch: int, phase: Phase, baton: str) -> None:
+        self.serial += 1
+        token = f"token-{self.serial}"
+        claim = self.journal.claim(ident, attempt, epoch, phase, baton, token, "alpha", NOTHING)
+        if claim.won:
+            assert record is not None
+            assert (record.state, record.step) == ("active", "queued")
+            assert baton != "lie"
+            key = (ident, attempt, epoch, str(phase))
+            assert key not in self.won, f"{key} was claimed twice"
+            self.won[key] = self.claimed[ident] = token
+            again = self.journal.claim(ident, attempt, epoch, phase, baton, token, "alpha", NOTHING)
+            assert again.won, "the same token asks again when its answer was lost"
+
+    def _token(self, ident: str, own: bool) -> str:
+        return self.claimed.get(ident, "none") if own else "stranger"
+
+    def _owned(self, ident: str, own: bool, call: Callable[[str], object]) -> bool:
+        """Whether a transition was taken; a stranger's never is."""
+        token = self._token(ident, own)
+        before = self.journal.record(ident)
+        try:
+            call(token)
+        except LostClaim:
+            assert self.journal.record(ident) == before
+            return False
+        assert own
+        after = self.journal.record(ident)
+        call(token)  # repeated: SAME, and nothing changes
+        assert self.journal.record(ident) == after
+        return True
+
+    @rule(ident=idents, own=st.booleans())
+    def advance(self, ident: str, own: bool) -> None:
+        """A phase is over."""
+        record = self.journal.record(ident)
+        order = list(Phase)
+        if record is None or record.phase in ("", "confirm"):
+            return
+        following = order[order.index(Phase(record.phase)) + 1]
+        run = {"phase": record.phase, "host": "alpha", "seconds": 1}
+        baton = f"{ident}-{record.attempt}-{following}"
+        self._owned(ident, own, lambda t: self.journal.advance(ident, t, following, baton, run, {}, 0))
+
+    @rule(ident=idents, own=st.booleans())
+    def backoff(self, ident: str, own: bool) -> None:
+        """The attempt failed; another one follows at once."""
+        run = {"phase": "confirm", "host": "alpha", "seconds": 1}
+        self._owned(ident, own, lambda t: self.journal.backoff(ident, t, run, {}, 0, {}, NOTHING))
+
+    @rule(ident=idents, own=st.booleans())
+    def doubt(self, ident: str, own: bool) -> None:
+        """Nobody knows."""
+        run = {"phase": "confirm", "host": "alpha", "seconds": 1}
+        self._owned(ident, own, lambda t: self.journal.doubt(ident, t, run, {"error": "x"}, {}))
+
+    @rule(ident=idents, own=st.booleans(), moved=st.booleans())
+    def conclude(self, ident: str, own: bool, moved: bool) -> None:
+        """The end: counted by exactly one call."""
+        run = {"phase": "confirm", "host": "alpha", "seconds": 1}
+        domain = Domain("web", "uuid-web", DomainState.RUNNING) if moved else None
+
+        def end(token: str) -> None:
+            won, record = self.journal.conclude(ident, token, run, ENDED, KEEP, domain)
+            assert record.state == "ended"
+            self.ended[ident] = self.ended.get(ident, 0) + won
+
+        self._owned(ident, own, end)
+
+    @rule(ident=idents)
+    def cancel(self, ident: str) -> None:
+        """Somebody wants it stopped."""
+        before = self.journal.record(ident)
+        answer, _ = self.journal.cancel(ident, "tests", KEEP)
+        after = self.journal.record(ident)
+        if before is None:
+            assert (answer, after) == ("GONE", None)
+        elif before.state in ("pending", "backoff"):
+            assert answer == "ENDED"
+            assert after is not None
+            assert after.outcome == "cancelled"
+        elif before.state == "ended":
+            assert (answer, after) == ("OVER", before)
+        else:
+            assert answer == "ASKED"
+            assert after is not None
+            assert after.cancel
+
+    @rule(ident=idents, own=st.booleans())
+    def beat(self, ident: str, own: bool) -> None:
+        """A sign of life, from its runner or from one that was superseded."""
+        record = self.journal.record(ident)
+        try:
+            stop = self.journal.progress(ident, self._token(ident, own), {"percent": 1}, True, NOTHING)
+        except LostClaim:
+            return
+        assert own
+        assert record is not None
+        assert stop is record.cancel
+
+    @rule()
+    def republish(self) -> None:
+        """What is overdue is queued, and has the baton that a claim will be compared with."""
+        for ident, baton, phase in self.journal.overdue("host."):
+            record = self.journal.record(ident)
+            assert record is not None
+            assert (record.state, record.step, record.phase) == ("active", "queued", phase)
+            assert self.client.hget(f"vmrelay:m:{ident}", "baton") == baton
+
+    @invariant()
+    def slots_are_bounded_and_given_back(self) -> None:
+        """Exactly the active migrations hold slots, and never more than there are."""
+        if not hasattr(self, "journal"):
+            return
+        active = [record for record in self.journal.records() if record.state == "active"]
+        for host in HOSTS:
+            leaving, entering = self.journal.load_of(host)
+            assert leaving <= LIMITS[0]
+            assert entering <= LIMITS[1]
+            assert leaving == sum(record.source == host for record in active)
+            assert entering == sum(record.destination == host for record in active)
+
+    @invariant()
+    def one_migration_holds_a_domain(self) -> None:
+        """The lock is that of the one migration of a domain that has not ended."""
+        if not hasattr(self, "journal"):
+            return
+        open_ = {r.uuid: r.id for r in self.journal.records() if r.state != "ended"}
+        assert len(open_) == sum(r.state != "ended" for r in self.journal.records())
+        for domain in ("web", "db", "mail"):
+            assert self.journal.holder(f"uuid-{domain}") == open_.get(f"uuid-{domain}")
+
+    @invariant()
+    def indexes_agree_with_records(self) -> None:
+        """Each record is in the index of its state and in no other; the outbox holds queued ones only."""
+        if not hasattr(self, "journal"):
+            return
+        for index in INDEXES:
+            for ident in self.client.zrange(f"vmrelay:{index}", 0, -1):
+                record = self.journal.record(ident)
+                assert record is not None
+                assert OF_STATE[record.state] == index
+        for record in self.journal.records():
+            in_outbox = self.client.zscore("vmrelay:outbox", record.id) is not None
+            assert in_outbox is (record.state == "active" and record.step == "queued")
+            assert (self.client.ttl(f"vmrelay:m:{record.id}") > 0) is (record.state == "ended")
+
+    @invariant()
+    def an_end_is_counted_once(self) -> None:
+        """No migration is concluded twice."""
+        if hasattr(self, "ended"):
+            assert all(times == 1 for times in self.ended.values())
+
+
+def test_any_interleaving_keeps_the_invariants(redis_url: str) -> None:
+    """At most one claim for each phase, bounded slots, one migration per domain, one end."""
+    with connect(redis_url) as client:
+        Relaying.client = client
+        run_state_machine_as_test(
+            Relaying,
+            settings=settings(
+                max_examples=25,
+                stateful_step_count=40,
+                deadline=None,
+                derandomize=True,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+
+
+@pytest.fixture
+def journal(redis_url: str) -> Any:
+    """An empty journal with an agent on every host."""
+    with connect(redis_url) as client:
+        journal = Journal(client)
+        agents(journal)
+        yield journal
+
+
+def test_a_draining_or_absent_agent_is_not_admitted_to(journal: Journal) -> None:
+    """The request waits; a round starts it when the host may be used."""
+    journal.lease("beta", {"incarnation": "beta", "draining": True}, 3600)
+    journal.unlease("gamma", "gamma")
+    for ident, destination in (("m1", "beta"), ("m2", "gamma")):
+        created, admitted = journal.submit(ident, fields(ident, "alpha", destination), {}, "b", (9, 9))
+        assert (created, admitted[0]) == (["OK"], "CLOSED" if ident == "m1" else "BEHIND")
+        assert journal.record(ident).state == "pending"  # type: ignore[union-attr]
+    assert journal.ready({"alpha": (9, 9)}) == []
+    assert journal.ready(dict.fromkeys(HOSTS, (9, 9))) == ["m1", "m2"]
+
+
+def test_leases_exclude_each_other(journal: Journal) -> None:
+    """A second agent is told who holds it; only the holder gives it back."""
+    assert journal.lease("alpha", {"incarnation": "x", "pid": 5}, 10) == {"incarnation": "alpha"}
+    journal.unlease("alpha", "x")
+    assert set(journal.agents(HOSTS)) == set(HOSTS)
+    journal.unlease("alpha", "alpha")
+    assert journal.lease("alpha", {"incarnation": "x", "pid": 5}, 10) is None
+
+
+def test_a_look_that_is_older_than_a_migration_is_not_published(journal: Journal) -> None:
+    """An agent looked before a domain arrived: its list may not take the domain away again."""
+    web = Domain("web", "uuid-web", DomainState.RUNNING)
+    assert journal.publish("alpha", "0", [web])
+    version = journal.inventory_version("beta")
+    journal.submit("m", fields("web", "alpha", "beta"), {}, "b", (1, 1))
+    assert journal.claim("m", 1, 1, "begin", "b", "t", "alpha", NOTHING).won
+    journal.conclude("m", "t", {"host": "alpha", "seconds": 0}, {"outcome": "succeeded"}, KEEP, web)
+    assert not journal.publish("beta", version, [])
+    assert list(journal.find_domain("web", HOSTS)) == ["beta"]
+    assert list(journal.find_domain("UUID-WEB", HOSTS)) == ["beta"]
+
+
+def test_a_rejected_request_holds_nothing(journal: Journal) -> None:
+    """Recorded once, ended from the start, and no domain is held."""
+    assert journal.refuse("m", {"reason": "x", "error": "y"}, KEEP, {})
+    assert not journal.refuse("m", {"reason": "z", "error": "z"}, KEEP, {})
+    record = journal.record("m")
+    assert record is not None
+    assert (record.state, record.outcome, record.reason) == ("ended", "rejected", "x")
+    assert journal.count("ended") == 1
+    journal.forget_ended(-1)
+    assert journal.count("ended") == 0
