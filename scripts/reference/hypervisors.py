@@ -9,10 +9,11 @@ from types import ModuleType
 from page import code, page, prose, table
 
 from worker.errors import Retry
+from worker.hypervisors import verdict
 from worker.hypervisors.base import DomainState
 from worker.hypervisors.flags import PROFILES, MigrateFlag
 from worker.hypervisors.params import PARAMS
-from worker.hypervisors.vz import codes, verdict
+from worker.hypervisors.vz import codes
 
 CLASSES = {
     Retry.TRANSIENT: "nothing happened; the same call is made again after a pause",

@@ -3,6 +3,7 @@
 -- put it further behind.
 -- ARGV: "", how many, prefix of the host queues
 -- a flat list of id, baton, phase
+
 -- kombu keeps one list for each step of priority.
 local function behind(queue)
   for _, step in ipairs({'', '\6\0223', '\6\0226', '\6\0229'}) do
