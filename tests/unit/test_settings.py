@@ -57,7 +57,7 @@ def test_environment_over_file_over_defaults(file: Path, monkeypatch: pytest.Mon
 def test_wrong_settings_are_named(file: Path, text: str, part: str) -> None:
     """One error that says which file and which setting."""
     file.write_text(text + "\n")
-    with pytest.raises(SettingsError, match="vmrelay.toml") as wrong:
+    with pytest.raises(SettingsError, match=r"vmrelay\.toml") as wrong:
         load()
     assert part in wrong.value.message
 
