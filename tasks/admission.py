@@ -14,7 +14,7 @@ from worker.contract import MigrateRequest
 from worker.errors import Rejected
 from worker.hypervisors.base import DomainState
 from worker.hypervisors.checks import check_migration
-from worker.hypervisors.flags import flag_label, parse_flags, resolve
+from worker.hypervisors.flags import MigrateFlag, flag_label, parse_flags, resolve
 from worker.inventory import Host
 from worker.journal import Record
 from worker.runtime import Runtime
@@ -36,17 +36,12 @@ def resolved(parts: Runtime, ident: str, request: MigrateRequest) -> Record:
     source, domain = _located(parts, request)
     profile = inventory[source].profile
     flags = _flags(profile, request)
-    check_migration(profile, flags, request.params, DomainState(domain["state"]))
+    state = DomainState(domain["state"])
+    check_migration(profile, flags, request.params, state, domain=domain["name"], uuid=domain["uuid"])
+    _moves_at_all(domain["name"], state, flags)
     if source == request.destination:
         raise Rejected(f"{domain['name']} is on {source} already", code="same-host")
-    if destination.profile != profile:
-        raise Rejected(
-            f"{source} is driven as {profile} and {request.destination} as {destination.profile}; "
-            "a domain moves between hosts of one kind",
-            code="other-hypervisor",
-        )
-    if destination.settings.cordoned:
-        raise Rejected(f"{request.destination} is cordoned; name another host or uncordon it", code="cordoned")
+    _takes_it(destination, inventory[source])
     _goes_there(request, destination)
     name = str(request.params.get("destination_name") or domain["name"])
     _name_is_free(parts, name, domain["uuid"], request.destination)
@@ -100,6 +95,27 @@ def _flags(profile: str, request: MigrateRequest) -> int:
             return parse_flags(names)
         case names:
             return parse_flags(",".join(names))
+
+
+def _moves_at_all(name: str, state: DomainState, flags: int) -> None:
+    if flags & MigrateFlag.OFFLINE:
+        raise Rejected(
+            "OFFLINE moves a definition without perform; this release moves running and paused guests only",
+            code="not-supported",
+        )
+    if state in (DomainState.SHUTOFF, DomainState.CRASHED):
+        raise Rejected(f"{name} is {state}; start it first, or leave it where it is", code="not-running")
+
+
+def _takes_it(destination: Host, source: Host) -> None:
+    if destination.profile != source.profile:
+        raise Rejected(
+            f"{source.name} is driven as {source.profile} and {destination.name} as {destination.profile}; "
+            "a domain moves between hosts of one kind",
+            code="other-hypervisor",
+        )
+    if destination.settings.cordoned:
+        raise Rejected(f"{destination.name} is cordoned; name another host or uncordon it", code="cordoned")
 
 
 def _goes_there(request: MigrateRequest, destination: Host) -> None:

@@ -53,7 +53,7 @@ def migrate(self: Task[..., Any], /, *args: object, **kwargs: Any) -> None:  # n
         if not patiently(_refuse, parts, ident, kwargs, refusal):
             # A second copy of a message whose migration goes its way: the outcome is not this one's to tell.
             raise Ignore from None
-        raise
+        raise Rejected(f"{refusal.message} [{refusal.code}]", code=refusal.code) from None
 
 
 def _ident(ident: object) -> str:

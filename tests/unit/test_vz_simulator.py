@@ -12,9 +12,9 @@ from vz_fake import FLAGS, FakeWatch
 from worker.errors import Cancelled, HypervisorError, Retry
 from worker.hypervisors.base import DomainState, HostConfig, Move, Performed, Progress, RetryPolicy, Stop
 from worker.hypervisors.simulator.client import connect
+from worker.hypervisors.verdict import VerdictKind, verdict
 from worker.hypervisors.vz.connection import Limits
 from worker.hypervisors.vz.driver import VzHypervisor
-from worker.hypervisors.verdict import VerdictKind, verdict
 
 running = pytest.fixture(scope="module")(three_hosts)
 sim = pytest.fixture(without_faults)

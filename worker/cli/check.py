@@ -9,6 +9,7 @@ import click
 
 
 @click.command(
+    short_help="Validate migration calls, without any host.",
     help="""
     \b
     $ echo '{"hypervisor": "vz-seed", "api": "begin3", "flags": ["VIR_MIGRATE_LIVE"]}' | vmrelay check
@@ -18,7 +19,7 @@ import click
     flags_value, params or typed_params, state; and where they matter cookie, dconnuri, cancelled, ro,
     cfg, dst_setup, dst_hostname, argv. Answers one JSON document a line: ok, error_code, message.
     A line that makes no sense is answered with the error code bad-request.
-    """
+    """,
 )
 def check() -> None:
     """Answer each line of standard input; exit code 0 whatever the verdicts are."""

@@ -11,12 +11,13 @@ from worker.hypervisors.flags import PROFILES, FlagProfile, MigrateFlag
 
 
 @click.command(
+    short_help="Print the flag profiles.",
     help="""
     \b
     $ vmrelay flags --driver vz
 
     Show which migration flags a driver requires, accepts, sets by default or refuses, and why.
-    """
+    """,
 )
 @click.option("--driver", type=click.Choice(list(PROFILES)), help="Only this driver; all by default.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)

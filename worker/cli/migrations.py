@@ -129,14 +129,18 @@ def list_(state: tuple[str, ...], host: str | None, limit: int, output: str) -> 
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("id", "domain", "from", "to", "state", "phase", "attempts", "seconds", "downtime", "error", box=None)
+    table = Table(box=None)
+    for column in ("id", "state"):
+        table.add_column(column, no_wrap=True)
+    for column in ("domain", "from", "to", "phase", "attempts", "seconds", "downtime", "error"):
+        table.add_column(column, overflow="fold")
     for record in records:
         table.add_row(
             record.id[:8],
+            record.outcome or record.state,
             record.domain,
             record.source,
             record.destination,
-            record.outcome or record.state,
             record.phase if record.state == "active" else "",
             str(record.attempt),
             f"{record.seconds:.1f}" if record.seconds is not None else "",

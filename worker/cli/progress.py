@@ -29,7 +29,8 @@ def wait_for(ident: str, timeout: float | None, output: str) -> int:
         client.as_json(record.document())
     elif record.outcome == "succeeded":
         downtime = f", {record.downtime_seconds:.3f} s downtime" if record.downtime_seconds is not None else ""
-        click.echo(f"{record.domain} runs on {record.destination} ({record.seconds or 0:.1f} s{downtime})")
+        name = record.destination_name or record.domain
+        click.echo(f"{name} is on {record.destination} ({record.seconds or 0:.1f} s{downtime})")
     else:
         what = record.outcome or record.state
         click.echo(f"{what}: {record.domain}: {record.error} [{record.reason}]", err=True)

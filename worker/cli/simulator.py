@@ -88,7 +88,7 @@ def _ask(host: str, config: Path | None, state_dir: Path | None, action: str, **
     return ask(load(*_places(config, state_dir)).socket_path(host), action, **arguments)
 
 
-@click.group(cls=HostOrCommand)
+@click.group(cls=HostOrCommand, short_help="Simulated hosts: run, look at, break.")
 def simulator() -> None:
     """Example: vmrelay simulator alpha --config deploy/demo/simulator.toml
 

@@ -6,7 +6,8 @@ event stream in one step. Scripts are safe to repeat: a caller whose answer was 
 same token and is told ``SAME``.
 """
 
-from worker.journal.journal import Claim, Journal, connect
+from worker.journal.journal import Claim, Journal
 from worker.journal.record import PhaseRun, Record
+from worker.journal.scripting import connect
 
 __all__ = ["Claim", "Journal", "PhaseRun", "Record", "connect"]

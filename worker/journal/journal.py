@@ -1,21 +1,18 @@
-"""The journal's operations, one method for each script or look-up."""
+"""The life of a migration in the journal, one method for each script or look-up."""
 
 from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any, cast
 
-import redis
-from redis.backoff import ExponentialBackoff
 from redis.exceptions import NoScriptError
-from redis.retry import Retry
 
-from worker.errors import RelayError, Unavailable
+from worker.errors import RelayError
 from worker.hypervisors.base import Domain
+from worker.journal.hosts import Hosts, domain_document
 from worker.journal.record import Record, from_hash
 
 INDEXES = ("pending", "due", "active", "doubt", "ended")
@@ -35,7 +32,7 @@ class Claim:
     """The answer to a claim: whether the phase is ours, and what to know about it."""
 
     verdict: str
-    """``OK``, ``SAME``, ``CONFLICT``, ``STALE`` or ``FORGED``."""
+    """``OK``, ``CONFLICT``, ``STALE`` or ``FORGED``."""
     cancel: bool = False
     queued_seconds: float = 0.0
 
@@ -45,52 +42,12 @@ class Claim:
         return self.verdict == "OK"
 
 
-def connect(url: str) -> redis.Redis:
-    """A client for the journal: short time-outs, few and quick retries, text answers."""
-    return redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        protocol=2,
-        socket_timeout=5,
-        socket_connect_timeout=5,
-        socket_keepalive=True,
-        health_check_interval=15,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
-    )
-
-
 def _flat(fields: Fields) -> str:
     return json.dumps({name: str(value) for name, value in fields.items() if value is not None and value != ""})
 
 
-class Journal:
+class Journal(Hosts):
     """Everything vmrelay remembers, behind one Redis client."""
-
-    def __init__(self, client: redis.Redis, prefix: str = "vmrelay:") -> None:
-        # redis-py annotates every answer as a union over protocols, encodings and async.
-        self.client: Any = client
-        self.prefix = prefix
-        folder = files("worker.journal").joinpath("scripts")
-        common = folder.joinpath("common.lua").read_text(encoding="utf-8")
-        self._scripts = {
-            item.name.removesuffix(".lua"): client.register_script(common + item.read_text(encoding="utf-8"))
-            for item in folder.iterdir()
-            if item.name.endswith(".lua") and item.name != "common.lua"
-        }
-
-    def _run(self, name: str, *args: str | int | float) -> list[Any]:
-        return cast(list[Any], self._scripts[name](keys=[self.prefix], args=list(args)))
-
-    def _key(self, *parts: str) -> str:
-        return self.prefix + ":".join(parts)
-
-    def load(self) -> None:
-        """Store the scripts in Redis, so that pipelines may name them. Raises ``Unavailable``."""
-        try:
-            for script in self._scripts.values():
-                self.client.script_load(script.script)
-        except redis.RedisError as lost:
-            raise Unavailable(f"Redis does not answer ({lost}); start it or set VMRELAY_REDIS_URL") from None
 
     # -- the life of a migration ----------------------------------------------------------------
 
@@ -156,7 +113,7 @@ class Journal:
 
         That is true exactly once in a migration's life. Raises ``LostClaim``.
         """
-        here = json.dumps(_domain(moved)) if moved else ""
+        here = json.dumps(domain_document(moved)) if moved else ""
         ended = {"outcome": fields["outcome"], "reason": fields.get("reason") or None}
         answer = self._owned(
             "conclude",
@@ -227,72 +184,6 @@ class Journal:
         flat = self._run("overdue", "", most, queues)
         yield from zip(flat[::3], flat[1::3], flat[2::3], strict=True)
 
-    # -- hosts and their domains ----------------------------------------------------------------
-
-    def lease(self, host: str, agent: Mapping[str, Any], seconds: float) -> dict[str, Any] | None:
-        """Take or renew a host's lease; the holder where it is somebody else's (``lease.lua``)."""
-        answer = self._run("lease", host, json.dumps(agent), str(agent["incarnation"]), int(seconds * 1000))
-        return None if answer[0] == "OK" else cast(dict[str, Any], json.loads(answer[1]))
-
-    def unlease(self, host: str, incarnation: str) -> None:
-        """Give a lease back (``unlease.lua``)."""
-        self._run("unlease", host, incarnation)
-
-    def agents(self, hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """The live agents by host."""
-        names = list(hosts)
-        leases = self.client.mget([self._key("lease", name) for name in names]) if names else []
-        return {name: json.loads(lease) for name, lease in zip(names, leases, strict=True) if lease}
-
-    def inventory_version(self, host: str) -> str:
-        """To be read before a look at a host's domains and given to ``publish``."""
-        return str(self.client.get(self._key("domains", host, "v")) or "0")
-
-    def publish(self, host: str, version: str, domains: Iterable[Domain]) -> bool:
-        """Replace what is known of a host's domains; false where it changed meanwhile (``inventory.lua``)."""
-        fields: dict[str, str] = {}
-        for domain in domains:
-            fields[domain.name] = json.dumps(_domain(domain))
-            fields[f"/{domain.uuid}"] = domain.name
-        return bool(self._run("inventory", host, version, json.dumps(fields))[0] == "OK")
-
-    def find_domain(self, name: str, hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """On which hosts a domain (name or uuid) is, as last published. Touches no host."""
-        names = list(hosts)
-        pipe = self.client.pipeline(transaction=False)
-        for host in names:
-            pipe.hmget(self._key("domains", host), name, f"/{name.lower()}")
-        found: dict[str, dict[str, Any]] = {}
-        for host, (by_name, by_uuid) in zip(names, pipe.execute(), strict=True):
-            text = by_name or (by_uuid and self.client.hget(self._key("domains", host), by_uuid))
-            if text:
-                found[host] = json.loads(text)
-        return found
-
-    def domains_like(self, host: str, name: str, uuid: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-        """A host's domain of that name, and its domain with that uuid, as last published."""
-        key = self._key("domains", host)
-        by_name, uuid_name = self.client.hmget(key, name, f"uuid:{uuid}")
-        by_uuid = self.client.hget(key, uuid_name) if uuid_name else None
-        return json.loads(by_name) if by_name else None, json.loads(by_uuid) if by_uuid else None
-
-    def holder(self, uuid: str) -> str | None:
-        """The migration that holds a domain, or ``None``."""
-        return cast(str | None, self.client.get(self._key("vm", uuid)))
-
-    def domains(self, host: str) -> list[dict[str, Any]]:
-        """A host's domains as last published, by name."""
-        raw = self.client.hgetall(self._key("domains", host))
-        return [json.loads(text) for name, text in sorted(raw.items()) if not name.startswith("/")]
-
-    def load_of(self, host: str) -> tuple[int, int]:
-        """How many migrations leave and enter a host now."""
-        pipe = self.client.pipeline(transaction=False)
-        pipe.scard(self._key("slots", host, "out"))
-        pipe.scard(self._key("slots", host, "in"))
-        leaving, entering = pipe.execute()
-        return int(leaving), int(entering)
-
     # -- reading --------------------------------------------------------------------------------
 
     def record(self, ident: str) -> Record | None:
@@ -328,13 +219,3 @@ class Journal:
         answer = self.client.xread({self._key("m", ident, "events"): after}, block=block)
         entries = cast(list[tuple[str, dict[str, str]]], answer[0][1] if answer else [])
         return [(at, entry["type"], json.loads(entry["data"] or "{}")) for at, entry in entries]
-
-
-def _domain(domain: Domain) -> dict[str, Any]:
-    return {
-        "name": domain.name,
-        "uuid": domain.uuid,
-        "state": str(domain.state),
-        "persistent": domain.persistent,
-        "memory_bytes": domain.memory_bytes,
-    }
