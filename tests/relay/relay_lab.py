@@ -245,7 +245,10 @@ class Relay:
             record = self.journal.record(ident)
             return record if record is not None and record.state in wanted else None
 
-        record = until(there, f"{ident} in {wanted}")
+        try:
+            record = until(there, f"{ident} in {wanted}")
+        except AssertionError as late:
+            raise AssertionError(f"{late}\n{self.record(ident)}\n{self.events(ident)}") from None
         assert record is not None
         return record
 

@@ -31,7 +31,7 @@ def rejected(relay: Relay, **arguments: object) -> tuple[str, str]:
     assert (record.state, record.outcome) == ("ended", "rejected"), record
     until(lambda: relay.result(ident)["status"] == "FAILURE", "AsyncResult")
     assert relay.result(ident)["result"]["exc_type"] == "Rejected"
-    assert relay.result(ident)["result"]["exc_message"] == [record.error]
+    assert relay.result(ident)["result"]["exc_message"] == [f"{record.error} [{record.reason}]"]
     (event,) = relay.events(ident)
     assert (event["type"], event["outcome"], event["reason"]) == ("ended", "rejected", record.reason)
     assert record.phases == ()
