@@ -34,17 +34,13 @@ def resolved(parts: Runtime, ident: str, request: MigrateRequest) -> Record:
     if request.source is not None:
         inventory.host(request.source)
     source, domain = _located(parts, request)
-    profile = inventory[source].profile
-    flags = _flags(profile, request)
-    state = DomainState(domain["state"])
-    check_migration(profile, flags, request.params, state, domain=domain["name"], uuid=domain["uuid"])
-    _moves_at_all(domain["name"], state, flags)
-    if source == request.destination:
-        raise Rejected(f"{domain['name']} is on {source} already", code="same-host")
-    _takes_it(destination, inventory[source])
-    _goes_there(request, destination)
-    name = str(request.params.get("destination_name") or domain["name"])
-    _name_is_free(parts, name, domain["uuid"], request.destination)
+    profile, flags = inventory[source].profile, 0
+    try:
+        flags = _flags(profile, request)
+        _check(parts, request, domain, flags, inventory[source], destination)
+    except Rejected as refusal:
+        refusal.driver, refusal.flags = profile, flag_label(flags)
+        raise
     settings = parts.settings
     return Record(
         id=ident,
@@ -53,7 +49,7 @@ def resolved(parts: Runtime, ident: str, request: MigrateRequest) -> Record:
         uuid=domain["uuid"],
         source=source,
         destination=request.destination,
-        destination_name=name,
+        destination_name=_name_there(request, domain),
         driver=profile,
         flags=flags,
         flags_label=flag_label(flags),
@@ -95,6 +91,23 @@ def _flags(profile: str, request: MigrateRequest) -> int:
             return parse_flags(names)
         case names:
             return parse_flags(",".join(names))
+
+
+def _check(
+    parts: Runtime, request: MigrateRequest, domain: dict[str, Any], flags: int, source: Host, destination: Host
+) -> None:
+    state, name = DomainState(domain["state"]), domain["name"]
+    check_migration(source.profile, flags, request.params, state, domain=name, uuid=domain["uuid"])
+    _moves_at_all(name, state, flags)
+    if source.name == destination.name:
+        raise Rejected(f"{name} is on {source.name} already", code="same-host")
+    _takes_it(destination, source)
+    _goes_there(request, destination)
+    _name_is_free(parts, _name_there(request, domain), domain["uuid"], destination.name)
+
+
+def _name_there(request: MigrateRequest, domain: dict[str, Any]) -> str:
+    return str(request.params.get("destination_name") or domain["name"])
 
 
 def _moves_at_all(name: str, state: DomainState, flags: int) -> None:

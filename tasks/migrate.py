@@ -78,10 +78,10 @@ def _refuse(parts: Runtime, ident: str, asked: dict[str, Any], refusal: Rejected
         if isinstance(asked.get(name), str)
     }
     text = _clean(refusal.message, 2000)
-    fields |= {"reason": refusal.code, "error": text}
+    fields |= {"reason": refusal.code, "error": text, "driver": refusal.driver, "flags_label": refusal.flags}
     told = {"outcome": "rejected", "reason": refusal.code, "error": text}
     if parts.journal.refuse(ident, fields, parts.settings.keep_seconds, told):
-        metrics.record_end("", "", "rejected", refusal.code)
+        metrics.record_end(refusal.driver, refusal.flags, "rejected", refusal.code)
         logger.info("rejected", migration=ident, code=refusal.code)
         return True
     known = parts.journal.record(ident)

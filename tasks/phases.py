@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import redis
 import structlog
 from celery import Task
 from celery.exceptions import Ignore
@@ -101,6 +102,14 @@ def _confirm(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
     return baton.model_copy(update={"source_state": seen})
 
 
+def tell(agent: Agent, baton: Baton) -> None:
+    """Publish what is here after a failure: who looks now, or asks again at once, shall not see it migrate."""
+    try:
+        agent.publish()
+    except (RelayError, redis.RedisError) as error:
+        logger.warning("domains not published", migration=baton.migration, error=str(error))
+
+
 def look(agent: Agent, baton: Baton) -> DomainState:
     """What this host shows of the domain now; ``UNKNOWN`` where it does not answer."""
     try:
@@ -135,6 +144,8 @@ def run(task: Task[..., Any], phase: Phase, raw: dict[str, Any]) -> dict[str, An
     watch = JournalWatch(agent, baton, phase, token, claim.cancel)
     started = time.perf_counter()
     after = _attempted(agent, phase, baton, watch)
+    if after.cancelled and phase in (Phase.FINISH, Phase.CONFIRM):
+        tell(agent, after)
     seconds = round(time.perf_counter() - started, 6)
     failed = after.error if after.error != baton.error else None
     metrics.phase_seconds.labels(agent.host.profile, phase, "failed" if failed else "succeeded").observe(seconds)

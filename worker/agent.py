@@ -29,6 +29,9 @@ from worker.seal import Seal, load_key
 
 logger = structlog.get_logger(__name__)
 
+LOOKS = 3
+"""How often a look that a migration's end overtook is repeated at once; the next one comes soon anyway."""
+
 
 class Agent:
     """The owner of one host."""
@@ -45,6 +48,7 @@ class Agent:
         self._metrics: WSGIServer | None = None
         self._renewed = 0.0
         self._ended = threading.Event()
+        self._publishing = threading.Lock()
         self._look = threading.Event()
         # A lease that shares a client with the phases would wait behind them.
         self._lease_journal = Journal(connect(parts.settings.redis_url), parts.settings.key_prefix)
@@ -108,9 +112,12 @@ class Agent:
     # -- what the host has ----------------------------------------------------------------------
 
     def publish(self) -> None:
-        """Look at the host's domains and tell the schedulers."""
-        version = self.journal.inventory_version(self.host.name)
-        self.journal.publish(self.host.name, version, self.hypervisor.domains())
+        """Look at the host's domains and tell the schedulers; one look after the other."""
+        with self._publishing:
+            for _ in range(LOOKS):
+                version = self.journal.inventory_version(self.host.name)
+                if self.journal.publish(self.host.name, version, self.hypervisor.domains()):
+                    return
 
     def _keep_published(self) -> None:
         while not self._ended.is_set():

@@ -45,6 +45,9 @@ class Rejected(RelayError):
     """The request is refused; no host was touched."""
 
     code = "rejected"
+    driver = ""
+    flags = ""
+    """Flag profile and flag set (as in metrics), as far as they were known when it was refused."""
 
 
 class Failed(RelayError):

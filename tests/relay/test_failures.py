@@ -47,6 +47,17 @@ def test_a_permanent_failure_is_not_retried(relay: Relay) -> None:
     assert relay.events(document["id"], "retry") == relay.events(document["id"], "backoff") == []
 
 
+def test_after_a_failure_the_hosts_are_known_at_once(relay: Relay) -> None:
+    """Who asks again right after a failure is not told of a domain that is on two hosts."""
+    name = relay.vm()
+    for _ in range(3):
+        relay.fault("alpha", "fail", code="0x80031004", step=10, vm=name)
+        assert relay.wait(relay.migrate(name)).outcome == "failed"
+        found = relay.journal.find_domain(name, ["alpha", "beta", "gamma"])
+        assert {host: domain["state"] for host, domain in found.items()} == {"alpha": "running"}
+    relay.moved(name)
+
+
 def test_an_unknown_code_is_not_retried_blindly(relay: Relay) -> None:
     """A code that nobody knows ends the migration after a look at both sides."""
     name = relay.vm()

@@ -187,6 +187,16 @@ def test_rejections_are_counted_by_code(relay: Relay) -> None:
     assert relay.metrics("scheduler", "vmrelay_migrations_total", **labels) == before + 1
 
 
+def test_a_refused_flag_set_is_counted_as_such(relay: Relay) -> None:
+    """Once driver and flags are known they are in the counter and in the record."""
+    labels = {"driver": "vz", "flags": "compressed,live", "outcome": "rejected", "reason": "VIR_ERR_INVALID_ARG"}
+    before = relay.metrics("scheduler", "vmrelay_migrations_total", **labels)
+    ident = relay.migrate(relay.vm(), flags="LIVE,COMPRESSED")
+    record = relay.wait(ident)
+    assert (record.driver, record.flags_label) == ("vz", "compressed,live")
+    assert relay.metrics("scheduler", "vmrelay_migrations_total", **labels) == before + 1
+
+
 def test_the_command_exits_with_2(untouched: Relay) -> None:
     """One line with the code on standard error, the record on standard output where JSON is asked for."""
     name = untouched.vm()

@@ -34,11 +34,14 @@ class Wiretap:
         self._thread.start()
 
     def _listen(self) -> None:
-        for line in self._stream:
-            words = [_unescaped(word) for word in QUOTED.findall(line)]
-            self.commands.append(words)
-            if self._listener is not None:
-                self._listener(words)
+        try:
+            for line in self._stream:
+                words = [_unescaped(word) for word in QUOTED.findall(line)]
+                self.commands.append(words)
+                if self._listener is not None:
+                    self._listener(words)
+        except ConnectionError:
+            return  # hanging up while the server still talks resets the connection
 
     def close(self) -> None:
         """Hang up."""
