@@ -48,7 +48,7 @@ def test_the_demo_shows_everything_and_leaves_nothing() -> None:
     counted = [tuple(line.split()) for line in said.splitlines()]
     assert ("vz", "compressed,live,persist_dest", "cancelled", "cancelled", "1") in counted
     assert ("vz", "compressed,live,paused,persist_dest", "succeeded", "-", "1") in counted
-    assert ("-", "-", "rejected", "flag-refused", "1") in counted
+    assert ("vz", "-", "rejected", "flag-refused", "1") in counted
     assert 'vmrelay_retries_total{phase="perform",class="transient"} 2' in said
     assert said.count(": ok, never restarted") == len(STORIES)
     assert "web-two   running on gamma" in said
