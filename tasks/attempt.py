@@ -79,7 +79,8 @@ def conclude(baton: Baton) -> Conclusion:
         case VerdictKind.SAFE_ON_SOURCE:
             return _safe(baton, error, seen.reason)
         case VerdictKind.LEFTOVERS:
-            remains = error.model_copy(update={"retry": Retry.OPERATOR, "after": Retry.OPERATOR})
+            told = f"{error.message}; {seen.reason}: remove what is left there before the next try"
+            remains = error.model_copy(update={"message": told, "retry": Retry.OPERATOR, "after": Retry.OPERATOR})
             return _safe(baton, remains, seen.reason)
         case _:
             return Conclusion(Ending.IN_DOUBT, seen.reason, error)

@@ -87,3 +87,12 @@ def test_pauses_grow_and_stay_below_the_limit(attempt: int, seed: int) -> None:
     pause = pause_before(attempt, settings, random.Random(seed))  # noqa: S311 - jitter
     base = min(2.0 ** min(attempt - 1, 100), 60)
     assert base <= pause <= base * 1.2
+
+
+def test_remains_on_the_destination_are_told() -> None:
+    """Who reads the failure learns that something is left there, and no attempt is made into it."""
+    update = {"error": ERRORS[0], "performed": True, "source_state": DomainState.RUNNING}
+    concluded = conclude(BATON.model_copy(update=update | {"destination_state": DomainState.SHUTOFF}))
+    assert concluded.ending is Ending.GAVE_UP
+    assert concluded.error is not None
+    assert "shutoff on the destination" in concluded.error.message

@@ -130,18 +130,16 @@ def list_(state: tuple[str, ...], host: str | None, limit: int, output: str) -> 
     from rich.table import Table
 
     table = Table(box=None)
-    for column in ("id", "state"):
+    for column in ("id", "state", "domain", "from", "to", "attempts", "seconds", "downtime"):
         table.add_column(column, no_wrap=True)
-    for column in ("domain", "from", "to", "phase", "attempts", "seconds", "downtime", "error"):
-        table.add_column(column, overflow="fold")
+    table.add_column("error", overflow="fold")
     for record in records:
         table.add_row(
             record.id[:8],
-            record.outcome or record.state,
+            record.outcome or (record.phase if record.state == "active" else record.state),
             record.domain,
             record.source,
             record.destination,
-            record.phase if record.state == "active" else "",
             str(record.attempt),
             f"{record.seconds:.1f}" if record.seconds is not None else "",
             f"{record.downtime_seconds:.3f}" if record.downtime_seconds is not None else "",
