@@ -132,7 +132,7 @@ def list_(state: tuple[str, ...], host: str | None, limit: int, output: str) -> 
     table = Table(box=None)
     for column in ("id", "state", "domain", "from", "to", "attempts", "seconds", "downtime"):
         table.add_column(column, no_wrap=True)
-    table.add_column("error", overflow="fold")
+    table.add_column("error", no_wrap=True, overflow="ellipsis")
     for record in records:
         table.add_row(
             record.id[:8],
