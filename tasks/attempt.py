@@ -68,7 +68,7 @@ def conclude(baton: Baton) -> Conclusion:
     seen = verdict(
         here,
         baton.destination_state or DomainState.UNKNOWN,
-        DomainState.PAUSED if baton.paused else DomainState.RUNNING,
+        baton.was,
     )
     match seen.kind:
         case VerdictKind.MOVED:

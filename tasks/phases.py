@@ -33,6 +33,7 @@ logger = structlog.get_logger(__name__)
 Work = Callable[[Agent, Baton, JournalWatch], Baton]
 HANDOFF = 500
 REPUBLISH = 2000
+MEASURED = ("downtime_seconds", "transferred_bytes", "total_seconds", "iterations")
 """Milliseconds after which a queued phase is sent again; the guest waits for finish and confirm."""
 
 
@@ -76,14 +77,22 @@ def _finish(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
         seen = look(agent, baton)
         first = baton.error or ErrorInfo.of(error, Phase.FINISH)
         return baton.model_copy(update={"error": first, "destination_state": seen})
-    measured = {"downtime_seconds": finished.downtime_seconds, "transferred_bytes": finished.transferred_bytes}
+    measured = {name: getattr(finished, name) for name in MEASURED}
     return baton.model_copy(
         update={
+            "error": _better_told(baton.error, finished.failure),
             "destination_state": finished.domain.state,
             "cookie": agent.seal.seal(finished.cookie, baton.context("cookie")),
         }
         | {name: value for name, value in measured.items() if value is not None}
     )
+
+
+def _better_told(first: ErrorInfo | None, failure: HypervisorError | None) -> ErrorInfo | None:
+    """The error to report: where the move failed, the destination often knows why, and libvirt prefers its word."""
+    if first is None or failure is None or first.cancelled or first.code in ("deadline", "stalled"):
+        return first
+    return ErrorInfo.of(failure, Phase.FINISH)
 
 
 def _confirm(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
@@ -203,6 +212,8 @@ def _attempted(agent: Agent, phase: Phase, baton: Baton, watch: JournalWatch) ->
         if watch.stopped_for is Stop.DEADLINE:
             late = Failed(f"perform took longer than its deadline of {baton.deadline_seconds:g} s", code="deadline")
             return _with_error(baton, late, phase)
+        if stopped.code == "stalled":
+            return _with_error(baton, Failed(stopped.message, code="stalled"), phase)
         return baton.model_copy(update={"error": ErrorInfo.of(stopped, phase, cancelled=True)})
     except RelayError as error:
         return _with_error(baton, error, phase)

@@ -16,7 +16,7 @@ from worker import metrics
 from worker.agent import Agent
 from worker.contract import Baton
 from worker.errors import Cancelled, HypervisorError
-from worker.hypervisors.base import Phase, Progress, Stop
+from worker.hypervisors.base import Phase, Progress, Stall, StallAction, Stop, Tuning
 from worker.journal.journal import LostClaim, Shown
 
 logger = structlog.get_logger(__name__)
@@ -97,6 +97,16 @@ class JournalWatch:
             self._agent.journal.retried(self._baton.migration, self._token, told)
         except redis.RedisError:
             logger.warning("retry not journaled: Redis does not answer", migration=self._baton.migration)
+
+    def tuning(self) -> Tuning | None:
+        """The next of an operator's wishes for this perform."""
+        return None
+
+    def tuned(self, tuning: Tuning, error: HypervisorError | None) -> None:
+        """Note in the event stream what became of a wish."""
+
+    def stalled(self, stall: Stall, action: StallAction, detail: str) -> None:
+        """Note a stall in the event stream and count it."""
 
     def _beat(self, progress: Progress | None) -> None:
         now = time.monotonic()

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from worker.errors import HypervisorError, Rejected, RelayError, Retry
-from worker.hypervisors.base import DomainState, Move, ParamValue
+from worker.hypervisors.base import Convergence, DomainState, Move, ParamValue, StallAction
+from worker.hypervisors.flags import MigrateFlag
 
 MIGRATE = "vmrelay.v1.migrate"
 CANCEL = "vmrelay.v1.cancel"
+TUNE = "vmrelay.v1.tune"
 PHASE = "vmrelay.v1.phase."
 """Task names: ``PHASE + "begin"`` and so on."""
 SCHEDULER_QUEUE = "scheduler"
@@ -58,12 +60,25 @@ class MigrateRequest(BaseModel):
     """Abort a perform that takes longer; ``perform_deadline_seconds`` of the settings where not given."""
     attempts: int | None = Field(default=None, ge=1, le=20)
     """So many attempts in all after transient failures; ``attempts.maximum`` where not given."""
+    on_stall: StallAction | None = None
+    """What to do about a perform that does not converge; ``stall.action`` of the settings where not given."""
+    timeout_seconds: float | None = Field(default=None, gt=0, le=30 * 86400)
+    """After so many seconds of perform do ``on_timeout`` (``virsh migrate --timeout``)."""
+    on_timeout: Literal[StallAction.SUSPEND, StallAction.POSTCOPY] | None = None
+    """``suspend`` (the default) or ``postcopy``; needs ``timeout_seconds``."""
+    postcopy_after_precopy: bool = False
+    """Switch to post-copy after the first round of copying; needs POSTCOPY."""
     requested_by: Text = ""
     """Who asks, for the record."""
     reason: Text = ""
     """Why, for the record."""
 
-    @field_validator("deadline_seconds", mode="before")
+    @field_validator("on_stall", "on_timeout", mode="before")
+    @classmethod
+    def _action(cls, value: object) -> object:
+        return StallAction(value) if isinstance(value, str) and value in list(StallAction) else value
+
+    @field_validator("deadline_seconds", "timeout_seconds", mode="before")
     @classmethod
     def _whole_seconds(cls, value: object) -> object:
         return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -117,6 +132,7 @@ class Baton(BaseModel):
     flags: int
     params: dict[str, ParamValue] = Field(default_factory=dict)
     deadline_seconds: float | None = None
+    convergence: Convergence = Convergence()
     last_attempt: bool = False
 
     xml: str = ""
@@ -132,6 +148,15 @@ class Baton(BaseModel):
     """What finish saw on the destination in this attempt."""
     downtime_seconds: float | None = None
     transferred_bytes: int | None = None
+    total_seconds: float | None = None
+    iterations: int | None = None
+
+    @property
+    def was(self) -> DomainState:
+        """The domain's state on the source before the attempt."""
+        if self.flags & MigrateFlag.OFFLINE:
+            return DomainState.SHUTOFF
+        return DomainState.PAUSED if self.paused else DomainState.RUNNING
 
     @property
     def cancelled(self) -> bool:
@@ -141,7 +166,7 @@ class Baton(BaseModel):
     @property
     def move(self) -> Move:
         """The value that the drivers take."""
-        return Move(self.domain, self.uuid, self.flags, self.params, self.deadline_seconds)
+        return Move(self.domain, self.uuid, self.flags, self.params, self.deadline_seconds, self.convergence)
 
     def context(self, kind: str) -> str:
         """What a sealed cookie or definition of this attempt is bound to."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from worker.errors import Rejected
 from worker.hypervisors import profile_for
@@ -23,6 +24,13 @@ class Host:
     def queue(self) -> str:
         """The Celery queue that this host's agent consumes."""
         return f"host.{self.name}"
+
+    @property
+    def peer_uri(self) -> str:
+        """Where other hosts' daemons reach this host's; empty where its URI is a local one."""
+        if self.settings.peer_uri is not None:
+            return self.settings.peer_uri
+        return self.settings.uri if urlsplit(self.settings.uri).hostname else ""
 
 
 class Inventory(Mapping[str, Host]):
@@ -58,4 +66,6 @@ class Inventory(Mapping[str, Host]):
             address=host.settings.address or name,
             retry=self._settings.retry.policy(),
             poll_seconds=self._settings.poll_seconds,
+            peer_uri=host.peer_uri,
+            stall=self._settings.stall.policy(),
         )

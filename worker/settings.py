@@ -20,7 +20,7 @@ from pydantic_settings import (
 )
 
 from worker.errors import SettingsError
-from worker.hypervisors.base import RetryPolicy
+from worker.hypervisors.base import RetryPolicy, StallAction, StallPolicy
 
 CONFIG_VARIABLE = "VMRELAY_CONFIG"
 HOST_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
@@ -35,6 +35,8 @@ class HostSettings(BaseModel):
     """Hypervisor URI: ``vzsim://SOCKET`` or any libvirt URI. ``{state_dir}`` is filled in."""
     address: str | None = None
     """Where other hosts send migration data, optionally with ``:port``; the host's name where not given."""
+    peer_uri: str | None = None
+    """Where other hosts' daemons reach this one's, for ``--p2p``; ``uri`` where that names a remote host."""
     max_outgoing: int = Field(default=2, ge=0, le=64)
     """So many migrations leave the host at once; others wait."""
     max_incoming: int = Field(default=2, ge=0, le=64)
@@ -70,6 +72,27 @@ class RetrySettings(BaseModel):
     def policy(self) -> RetryPolicy:
         """The value that the drivers take."""
         return RetryPolicy(**self.model_dump())
+
+
+class StallSettings(BaseModel):
+    """When a running perform counts as stalled, and what is done about it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: StallAction = StallAction.REPORT
+    """``report``, ``abort``, ``suspend``, ``postcopy`` or ``downtime``, where the request names none."""
+    rounds: int = Field(default=3, ge=1)
+    """So many whole rounds of copying in a row that do not get nearer to the end."""
+    no_data_seconds: float = Field(default=60.0, gt=0)
+    """So long without a byte sent."""
+    downtime_step_seconds: float = Field(default=0.3, gt=0)
+    """The action ``downtime`` raises the downtime by so much at a time."""
+    downtime_limit_seconds: float = Field(default=3.0, gt=0)
+    """And so far at most."""
+
+    def policy(self) -> StallPolicy:
+        """The value that the drivers take."""
+        return StallPolicy(**self.model_dump(exclude={"action"}))
 
 
 class AttemptSettings(BaseModel):
@@ -122,6 +145,8 @@ class Settings(BaseSettings):
     """See ``[retry]``."""
     attempts: AttemptSettings = AttemptSettings()
     """See ``[attempts]``."""
+    stall: StallSettings = StallSettings()
+    """See ``[stall]``."""
 
     metrics_address: str = "127.0.0.1"
     """Where ``/metrics`` of agents and schedulers is served."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from worker.errors import HypervisorError
-from worker.hypervisors.base import DomainState, Hypervisor, Move, Progress, Stop
+from worker.hypervisors.base import DomainState, Hypervisor, Move, Progress, Stall, StallAction, Stop, Tuning
 from worker.hypervisors.flags import MigrateFlag
 
 PATIENCE_SECONDS = 20.0
@@ -53,6 +53,7 @@ class Recorder:
     wish: Stop | None = None
     seen: list[Progress] = field(default_factory=list)
     retried: list[HypervisorError] = field(default_factory=list)
+    stalls: list[tuple[Stall, StallAction, str]] = field(default_factory=list)
 
     def progress(self, progress: Progress) -> None:
         self.seen.append(progress)
@@ -64,6 +65,17 @@ class Recorder:
 
     def retrying(self, error: HypervisorError, number: int, delay_seconds: float) -> None:
         self.retried.append(error)
+
+    def tuning(self) -> Tuning | None:
+        """Nobody wishes anything."""
+        return None
+
+    def tuned(self, tuning: Tuning, error: HypervisorError | None) -> None:
+        """Nothing was wished."""
+
+    def stalled(self, stall: Stall, action: StallAction, detail: str) -> None:
+        """Remember a stall."""
+        self.stalls.append((stall, action, detail))
 
 
 def until(condition: Callable[[], object], what: str) -> None:

@@ -20,7 +20,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from worker.errors import HypervisorError
-from worker.hypervisors.base import Begun, DomainState, HostConfig, Move, Prepared, Progress, RetryPolicy, Stop
+from worker.hypervisors.base import (
+    Begun,
+    DomainState,
+    HostConfig,
+    Move,
+    Prepared,
+    Progress,
+    RetryPolicy,
+    Stall,
+    StallAction,
+    Stop,
+    Tuning,
+)
 from worker.hypervisors.flags import MigrateFlag as Flag
 
 if TYPE_CHECKING:
@@ -56,6 +68,7 @@ class Recorder:
     stopping: Callable[[], Stop | None] = lambda: None
     seen: list[Progress] = field(default_factory=list)
     retried: list[HypervisorError] = field(default_factory=list)
+    stalls: list[tuple[Stall, StallAction, str]] = field(default_factory=list)
 
     def progress(self, progress: Progress) -> None:
         """Remember how far it is."""
@@ -68,6 +81,17 @@ class Recorder:
     def retrying(self, error: HypervisorError, number: int, delay_seconds: float) -> None:
         """Remember what is retried."""
         self.retried.append(error)
+
+    def tuning(self) -> Tuning | None:
+        """Nobody wishes anything."""
+        return None
+
+    def tuned(self, tuning: Tuning, error: HypervisorError | None) -> None:
+        """Nothing was wished."""
+
+    def stalled(self, stall: Stall, action: StallAction, detail: str) -> None:
+        """Remember a stall."""
+        self.stalls.append((stall, action, detail))
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,34 @@ class Domain:
     memory_bytes: int = 0
 
 
+class StallAction(StrEnum):
+    """What is done about a perform that will not come to an end by itself."""
+
+    REPORT = "report"
+    """Say so, and go on."""
+    ABORT = "abort"
+    """Give up: the guest runs on where it is."""
+    SUSPEND = "suspend"
+    """Pause the guest until it has moved, so that it dirties no more memory."""
+    POSTCOPY = "postcopy"
+    """Let it run on the destination and fetch the rest from there (needs the flag POSTCOPY)."""
+    DOWNTIME = "downtime"
+    """Allow it to stand still a step longer, again and again up to a limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Convergence:
+    """What perform does so that it comes to an end. Drivers that cannot steer a running perform ignore it."""
+
+    on_stall: StallAction = StallAction.REPORT
+    timeout_seconds: float | None = None
+    """After so many seconds of perform ``on_timeout`` is done (``virsh migrate --timeout``)."""
+    on_timeout: StallAction = StallAction.SUSPEND
+    """``SUSPEND`` (``--timeout-suspend``) or ``POSTCOPY`` (``--timeout-postcopy``)."""
+    postcopy_after_precopy: bool = False
+    """Switch to post-copy after the first round of copying (``--postcopy-after-precopy``)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Move:
     """What one attempt is to do: the same value goes to all five phases.
@@ -73,6 +101,7 @@ class Move:
     flags: int
     params: Mapping[str, ParamValue] = field(default_factory=dict)
     deadline_seconds: float | None = None
+    convergence: Convergence = Convergence()
 
     @property
     def destination_name(self) -> str:
@@ -92,6 +121,13 @@ class Progress:
     iteration: int = 0
     expected_downtime_seconds: float | None = None
     description: str = ""
+    transferred_bytes: int = 0
+    """Sent so far, pages sent again included."""
+    throttle_percent: int = 0
+    """By how much the guest's CPUs are slowed down (auto-converge)."""
+    elapsed_seconds: float = 0.0
+    postcopy: bool = False
+    """The guest runs on the destination already and fetches what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +165,12 @@ class Finished:
     cookie: bytes = b""
     downtime_seconds: float | None = None
     transferred_bytes: int | None = None
+    total_seconds: float | None = None
+    """The whole job, as the destination measured it."""
+    iterations: int | None = None
+    """Rounds of copying memory."""
+    failure: HypervisorError | None = None
+    """With ``cancelled``: why the move failed, where the destination knows better than perform's error."""
 
 
 class Stop(StrEnum):
@@ -136,6 +178,50 @@ class Stop(StrEnum):
 
     CANCEL = "cancel"
     DEADLINE = "deadline"
+    STALL = "stall"
+
+
+class TuningKind(StrEnum):
+    """What can be changed about a running perform."""
+
+    DOWNTIME = "set-downtime"
+    """``virDomainMigrateSetMaxDowntime``: milliseconds."""
+    SPEED = "set-speed"
+    """``virDomainMigrateSetMaxSpeed``: MiB/s."""
+    POSTCOPY_SPEED = "set-postcopy-speed"
+    """The same with ``VIR_DOMAIN_MIGRATE_MAX_SPEED_POSTCOPY``: MiB/s after the switch."""
+    POSTCOPY = "postcopy"
+    """``virDomainMigrateStartPostCopy``; no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """An operator's wish for a running perform."""
+
+    id: str
+    kind: TuningKind
+    value: int = 0
+
+
+class StallKind(StrEnum):
+    """Why a perform will not come to an end by itself."""
+
+    NOT_CONVERGING = "not-converging"
+    """Memory is dirtied as fast as it is copied, round after round."""
+    NO_DATA = "no-data"
+    """Nothing has been sent for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """The verdict on a perform, with the numbers it was reached from in ``reason``."""
+
+    kind: StallKind
+    reason: str
+    iteration: int = 0
+    dirty_bytes_per_second: int = 0
+    bandwidth_bytes_per_second: int = 0
+    expected_downtime_seconds: float | None = None
 
 
 @runtime_checkable
@@ -155,12 +241,22 @@ class Watch(Protocol):
     def retrying(self, error: HypervisorError, number: int, delay_seconds: float) -> None:
         """Tell that ``error`` is about to be retried, for the ``number``-th time, after a pause."""
 
+    def tuning(self) -> Tuning | None:
+        """The oldest of an operator's wishes for this perform that was not handed out yet."""
+
+    def tuned(self, tuning: Tuning, error: HypervisorError | None) -> None:
+        """Tell what became of a wish."""
+
+    def stalled(self, stall: Stall, action: StallAction, detail: str) -> None:
+        """Tell that perform does not come to an end, and what is being done about it."""
+
 
 class Hypervisor(Protocol):
     """The driver of one host.
 
     Every method raises ``HypervisorError``; perform raises ``Cancelled`` when ``watch.stop()`` made it
-    abort (for a deadline too) and the domain was seen to run on the source afterwards.
+    abort (for a deadline or a stall too, with that as its code) and the domain was seen to run on the source
+    afterwards.
     """
 
     profile: str
@@ -225,6 +321,20 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class StallPolicy:
+    """When a running perform counts as stalled, and how far its downtime may be raised."""
+
+    rounds: int = 3
+    """So many whole rounds of copying in a row that do not get nearer to the end."""
+    no_data_seconds: float = 60.0
+    """So long without a byte sent."""
+    downtime_step_seconds: float = 0.3
+    """``StallAction.DOWNTIME`` raises the downtime by so much at a time."""
+    downtime_limit_seconds: float = 3.0
+    """And so far at most."""
+
+
+@dataclass(frozen=True, slots=True)
 class HostConfig:
     """What a driver needs to know of its host."""
 
@@ -235,3 +345,6 @@ class HostConfig:
     retry: RetryPolicy = RetryPolicy()
     poll_seconds: float = 0.5
     """How often a running perform is looked at."""
+    peer_uri: str = ""
+    """Where other hosts' daemons reach this one's (peer-to-peer migration); empty where they cannot."""
+    stall: StallPolicy = StallPolicy()

@@ -5,20 +5,33 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception
 
 from worker.errors import Cancelled, HypervisorError, Retry
-from worker.hypervisors.base import RetryPolicy, Stop, Watch
+from worker.hypervisors.base import RetryPolicy, Stop
 
 Result = TypeVar("Result")
+
+
+class RetryWatch(Protocol):
+    """The part of ``base.Watch`` that retries need."""
+
+    def stop(self) -> Stop | None:
+        """Why to stop now, or ``None``."""
+
+    def retrying(self, error: HypervisorError, number: int, delay_seconds: float) -> None:
+        """Tell that ``error`` is about to be retried."""
+
 
 SLICE_SECONDS = 0.5
 """How often a pause looks whether it is to stop; the look is the heartbeat too."""
 
 
-def with_retries(policy: RetryPolicy, watch: Watch, action: Callable[[], Result], *, stoppable: bool = True) -> Result:
+def with_retries(
+    policy: RetryPolicy, watch: RetryWatch, action: Callable[[], Result], *, stoppable: bool = True
+) -> Result:
     """Call ``action`` until it succeeds, its error may not be repeated, or its tries are used up.
 
     Only TRANSIENT errors are repeated: whoever calls decides on all others. ``watch.retrying`` is told
@@ -60,8 +73,10 @@ def pause(policy: RetryPolicy, error: HypervisorError, number: int, share: float
     return base * (1 + policy.jitter * share)
 
 
-def stopped(stop: Stop) -> Cancelled:
-    """The error for a wish to stop that was followed."""
+def stopped(stop: Stop, why: str = "") -> Cancelled:
+    """The error for a wish to stop that was followed; ``why`` is the verdict for a stall."""
+    if stop is Stop.STALL:
+        return Cancelled(f"aborted because it stalled: {why}; the domain is on its source", code="stalled")
     if stop is Stop.DEADLINE:
         return Cancelled("the migration took longer than its deadline; the domain is on its source", code="deadline")
     return Cancelled("the migration was cancelled; the domain is on its source")
@@ -73,7 +88,7 @@ def _error(state: RetryCallState) -> HypervisorError:
     return error
 
 
-def _sleep(seconds: float, watch: Watch | None) -> None:
+def _sleep(seconds: float, watch: RetryWatch | None) -> None:
     until = time.monotonic() + seconds
     while True:
         if watch is not None and (stop := watch.stop()) is not None:

@@ -81,10 +81,6 @@ class Perform:
 
     # What retries see of the watch: a wish to stop, by whomever.
 
-    def progress(self, progress: Progress) -> None:
-        """See ``base.Watch``."""
-        self._watch.progress(progress)
-
     def stop(self) -> Stop | None:
         """See ``base.Watch``: the caller's wish, an abort, or the deadline."""
         if self._own_cancel is None:
