@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 NOT_FOR_DESTINATION = MigrateFlag.ABORT_ON_ERROR | MigrateFlag.AUTO_CONVERGE
 _EXECUTING = (DomainState.RUNNING, DomainState.MIGRATING)
 _GONE = (DomainState.ABSENT, DomainState.SHUTOFF)
+# Kept, so that a finish that is repeated, or somebody else, can still read them.
+_COMPLETED = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
 _METADATA = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
 # The other host's copy uses the same NVRAM and TPM state where storage is shared.
 _FORGET = {
@@ -263,7 +265,7 @@ class LibvirtHypervisor:
         try:
             domain, _ = self._get(move.uuid)
             seen = self._look(domain)
-            completed = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
+            completed = domain.jobStats(_COMPLETED)
         except (HypervisorError, libvirt.libvirtError):
             log.info("host %s: %s arrived; nothing more could be read", self._host.name, move.destination_name)
             return Finished(Domain(move.destination_name, move.uuid, state), cookie)
