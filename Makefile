@@ -1,6 +1,6 @@
 # `make` alone lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-libvirt test lint bench lock clean
+.PHONY: help demo demo-libvirt test lint bench bench-libvirt lock clean
 
 BIN := .venv/bin
 # KEEP=1 leaves the demo up. ARGS is passed on: make test ARGS="-k journal", make bench ARGS=--quick
@@ -37,6 +37,11 @@ lint: ## Style, types and import rules
 bench: ## The relay against a bare Celery chain, side by side
 	@scripts/bootstrap
 	$(BIN)/python -m bench $(ARGS)
+
+bench-libvirt: ## The relay beside virsh migrate, on the same guest between two real libvirt hosts
+	@deploy/lab/install
+	@scripts/bootstrap --libvirt
+	@$(BIN)/python -m bench.libvirt $(ARGS)
 
 lock: ## Write requirements/*.lock anew; ARGS=--upgrade takes newer versions
 	@scripts/bootstrap --dev

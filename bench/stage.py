@@ -1,4 +1,4 @@
-"""The processes of a benchmark run: Redis, instant simulated hosts, agents, a scheduler."""
+"""The processes of a benchmark run: Redis, agents, a scheduler; and instant simulated hosts where wanted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +45,10 @@ def _write(folder: Path, vms: int) -> None:
     (folder / "simulator.toml").write_text(f"instant = true\n{simulated}\n{machines}")
 
 
-def _process(stack: ExitStack, folder: Path, environment: dict[str, str], name: str, *argv: str) -> None:
+def _process(stack: ExitStack, folder: Path, name: str, *argv: str) -> None:
     log = stack.enter_context((folder / f"{name}.log").open("w"))
     command = leashed([sys.executable, "-m", *argv])
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     stack.callback(_end, process)
 
 
@@ -62,27 +62,35 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def stage(vms: int) -> Iterator[Stage]:
-    """Everything up and ready; everything gone afterwards."""
+    """The relay over instant simulated hosts, up and ready; everything gone afterwards."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vmr-bench-")))
-        server = stack.enter_context(embedded_redis(folder / "redis"))
         _write(folder, vms)
-        ensure_key(folder / "seal.key")
-        environment = os.environ | {
-            "VMRELAY_CONFIG": str(folder / "vmrelay.toml"),
-            "VMRELAY_REDIS_URL": server.url,
-        }
-        os.environ.update({name: environment[name] for name in ("VMRELAY_CONFIG", "VMRELAY_REDIS_URL")})
         config = ("--config", str(folder / "simulator.toml"), "--state-dir", str(folder / "simulator"))
         for host in HOSTS:
-            _process(stack, folder, environment, f"simulator-{host}", "worker.hypervisors.simulator", host, *config)
+            _process(stack, folder, f"simulator-{host}", "worker.hypervisors.simulator", host, *config)
         _await(lambda: all((folder / "simulator" / f"{host}.sock").exists() for host in HOSTS), folder)
-        for host in HOSTS:
-            _process(stack, folder, environment, f"agent-{host}", "bench.noop", "agent", host)
-        _process(stack, folder, environment, "scheduler", "bench.noop", "scheduler")
-        journal = Journal(connect(server.url))
-        _await(lambda: len(journal.agents([*HOSTS, "scheduler"])) == len(HOSTS) + 1, folder)
-        yield Stage(server.url, journal, vms)
+        yield Stage(*_relay(stack, folder, HOSTS, "bench.noop"), vms)
+
+
+@contextmanager
+def libvirt_stage(folder: Path, inventory: str, hosts: Sequence[str]) -> Iterator[Stage]:
+    """The relay over the libvirt hosts of an inventory (the ``[hosts.NAME]`` part of ``vmrelay.toml``)."""
+    with ExitStack() as stack:
+        (folder / "vmrelay.toml").write_text(f'state_dir = "{folder}"\nlog_level = "warning"\n{inventory}')
+        yield Stage(*_relay(stack, folder, hosts, "worker.cli.main"), 0)
+
+
+def _relay(stack: ExitStack, folder: Path, hosts: Sequence[str], program: str) -> tuple[str, Journal]:
+    server = stack.enter_context(embedded_redis(folder / "redis"))
+    ensure_key(folder / "seal.key")
+    os.environ |= {"VMRELAY_CONFIG": str(folder / "vmrelay.toml"), "VMRELAY_REDIS_URL": server.url}
+    for host in hosts:
+        _process(stack, folder, f"agent-{host}", program, "agent", host)
+    _process(stack, folder, "scheduler", program, "scheduler")
+    journal = Journal(connect(server.url))
+    _await(lambda: len(journal.agents([*hosts, "scheduler"])) == len(hosts) + 1, folder)
+    return server.url, journal
 
 
 def _await(condition: Callable[[], bool], folder: Path) -> None:
