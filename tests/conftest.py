@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import redis
+from libvirt_lab import Lab, Stage, load_heartbeat, open_stage, two_hosts
 
 from worker.embedded import EmbeddedRedis
 
@@ -43,3 +45,21 @@ def private_redis(tmp_path: Path) -> Iterator[Callable[..., EmbeddedRedis]]:
             return servers.enter_context(server)
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def heartbeat() -> ModuleType:
+    """The module deploy/lab/heartbeat.py."""
+    return load_heartbeat()
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """Two real libvirt hosts, alpha and beta, for the whole run."""
+    yield from two_hosts()
+
+
+@pytest.fixture
+def stage(lab: Lab, heartbeat: ModuleType) -> Iterator[Stage]:
+    """Connected drivers of both hosts; the test's guests are removed afterwards."""
+    yield from open_stage(lab, heartbeat)
