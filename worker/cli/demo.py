@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @click.command(short_help="See it work.")
 @click.option("--keep", is_flag=True, help="Leave everything up, and say how to use it.")
-@click.option("--libvirt", is_flag=True, help="Two real libvirt hosts and a QEMU guest (deploy/lab/install first).")
+@click.option("--libvirt", is_flag=True, help="Two real libvirt hosts and QEMU guests (deploy/lab/install first).")
 @click.pass_context
 def demo(ctx: click.Context, keep: bool, libvirt: bool) -> None:
     """Migrate several virtual machines at once between three simulated hosts.
@@ -29,7 +29,7 @@ def demo(ctx: click.Context, keep: bool, libvirt: bool) -> None:
     Examples:
       vmrelay demo              ends with the outcome and the metrics, and leaves nothing behind
       vmrelay demo --keep       leaves everything up and says how to use it
-      vmrelay demo --libvirt    a real guest, there and back, between two real libvirt hosts
+      vmrelay demo --libvirt    real guests, there and back, between two real libvirt hosts
 
     Exit code 0 where every virtual machine is where it must be and was never restarted, else 1.
     """

@@ -18,6 +18,7 @@ from worker.hypervisors.base import Phase
 from worker.journal import Journal, Record
 
 LOOK_SECONDS = 0.05
+MIB = 1 << 20
 LINE_PERCENT = 25
 """Without bars, progress is a line each time it passes a multiple of this."""
 
@@ -49,6 +50,18 @@ def follow(journal: Journal, idents: Mapping[str, str], seconds: float, listen: 
     return ended
 
 
+def figures_of(data: Mapping[str, Any]) -> str:
+    """Round, rate and rest of a progress event; empty where the hypervisor does not tell them."""
+    told = []
+    if data.get("iteration"):
+        told.append(f"round {data['iteration']}")
+    if rate := data.get("bandwidth_bytes_per_second"):
+        told.append(f"{rate / MIB:.1f} MiB/s")
+    if told:
+        told.append(f"{data['remaining_bytes'] / MIB:.0f} MiB left")
+    return ", ".join(told)
+
+
 @dataclass
 class _Row:
     label: str
@@ -64,9 +77,9 @@ class Live:
         bars = console.is_terminal and not console.is_dumb_terminal
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(24),
+            BarColumn(12),
             TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[now]:<20}", markup=False),
+            TextColumn("{task.fields[now]:<32}", markup=False),
             TimeElapsedColumn(),
         )
         self._progress = Progress(*columns, console=console) if bars else None
@@ -106,6 +119,8 @@ class Live:
                 progress.start_task(bar)
             case "progress":
                 progress.update(bar, completed=data["percent"])
+                if figures := figures_of(data):
+                    progress.update(bar, now=figures)
             case "phase":
                 progress.update(bar, now=f"{data['phase']} on {data['host']}")
             case "ended":
@@ -115,5 +130,8 @@ class Live:
                 self._say(row, kind, data)
 
     def _say(self, row: _Row, kind: str, data: dict[str, Any]) -> None:
-        if text := client.line_of(kind, data):
+        text = client.line_of(kind, data)
+        if text and kind == "progress" and (figures := figures_of(data)):
+            text = f"{data['percent']} %, {figures}"
+        if text:
             self._console.print(Text(f"{row.label}  {text}"), soft_wrap=True)

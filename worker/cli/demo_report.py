@@ -97,17 +97,17 @@ def say_migrations(screen: Console, records: Iterable[Record]) -> None:
         return
     screen.print(Text("Migrations", style="italic"))
     for record in records:
-        name, route, *phases, attempts, retries, downtime, outcome = _cells(record)
+        name, route, *phases, attempts, retries, downtime, total, outcome = _cells(record)
         screen.print(Text(f"{name}, {route}: {outcome}", style="bold"))
         told = [f"{phase} {cell}" for phase, cell in zip(ORDER, phases, strict=True) if cell != "-"]
         if told:
             screen.print(Padding(Text(", ".join(told)), (0, 0, 0, 2)))
-        screen.print(Text(f"  attempts {attempts}, retries {retries}, downtime {downtime}"))
+        screen.print(Text(f"  attempts {attempts}, retries {retries}, downtime {downtime}, total {total}"))
 
 
 def _migrations_table(records: Iterable[Record]) -> Table:
     table = Table(title="Migrations", title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("domain", "from → to", *ORDER, "attempts", "retries", "downtime", "outcome"):
+    for heading in ("domain", "from → to", *ORDER, "attempts", "retries", "downtime", "total", "outcome"):
         table.add_column(heading)
     for record in records:
         table.add_row(*map(Text, _cells(record)))
@@ -128,6 +128,7 @@ def _cells(record: Record) -> list[str]:
         str(record.attempt),
         str(record.retries),
         downtime,
+        f"{record.seconds:.1f}s" if record.seconds is not None else "-",
         record.outcome,
     ]
 
