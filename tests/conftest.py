@@ -63,3 +63,15 @@ def lab() -> Iterator[Lab]:
 def stage(lab: Lab, heartbeat: ModuleType) -> Iterator[Stage]:
     """Connected drivers of both hosts; the test's guests are removed afterwards."""
     yield from open_stage(lab, heartbeat)
+
+
+@pytest.fixture(scope="session")
+def netns_lab() -> Iterator[Lab]:
+    """Two hosts, alpha and beta, each in namespaces of its own, for the whole run: mark the test ``netns``."""
+    yield from two_hosts("--netns")
+
+
+@pytest.fixture
+def netns_stage(netns_lab: Lab, heartbeat: ModuleType) -> Iterator[Stage]:
+    """Connected drivers of both hosts; the test's guests are removed afterwards. Mark the test ``netns``."""
+    yield from open_stage(netns_lab, heartbeat)

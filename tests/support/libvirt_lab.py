@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -99,6 +100,9 @@ class Lab:
 
     folder: Path
     uris: dict[str, str]
+    """By which the tests reach each host."""
+    peers: dict[str, str]
+    """By which each host reaches the others: what ``HostConfig.peer_uri`` wants."""
 
 
 def load_heartbeat() -> ModuleType:
@@ -111,13 +115,14 @@ def load_heartbeat() -> ModuleType:
     return module
 
 
-def two_hosts() -> Iterator[Lab]:
-    """Two hosts, alpha and beta, removed at the end whatever happens."""
+def two_hosts(*options: str) -> Iterator[Lab]:
+    """Two hosts, alpha and beta, removed at the end whatever happens; the options are those of deploy/lab/up."""
     # pytest's own folders are closed to other users, and their paths too long for sockets
     folder = Path(tempfile.mkdtemp(prefix="lab.", dir="/tmp"))
     try:
-        lines = command("up", "-d", folder).stdout.splitlines()
-        yield Lab(folder, dict(line.split(" ", 1) for line in lines))
+        lines = command("up", *options, "-d", folder).stdout.splitlines()
+        uris = dict(line.split(" ", 1) for line in lines)
+        yield Lab(folder, uris, {name: (folder / name / "peer").read_text().strip() for name in uris})
     finally:
         if (folder / "lab").exists():
             command("down", folder)
@@ -129,7 +134,8 @@ def driver(lab: Lab, name: str) -> LibvirtHypervisor:
     from worker.hypervisors.libvirt.driver import LibvirtHypervisor
 
     retry = RetryPolicy(tries=3, initial=0.05, slow_initial=0.05)
-    hypervisor = LibvirtHypervisor(HostConfig(name, lab.uris[name], name, retry=retry, poll_seconds=0.05))
+    config = HostConfig(name, lab.uris[name], name, retry=retry, poll_seconds=0.05, peer_uri=lab.peers[name])
+    hypervisor = LibvirtHypervisor(config)
     hypervisor.open()
     return hypervisor
 
@@ -196,6 +202,17 @@ class Stage:
         dropped = self.destination.finish(move, b"", True, self.watch)
         assert dropped.domain.state is DomainState.ABSENT
         assert self.source.confirm(move, b"", True, self.watch).state is DomainState.RUNNING
+
+    @contextmanager
+    def by_hand(self, host: str, uuid: str) -> Iterator[Any]:
+        """The domain as anybody but the driver has it: a ``libvirt.virDomain`` over a connection of its own."""
+        import libvirt
+
+        connection = libvirt.open(self.lab.uris[host])
+        try:
+            yield connection.lookupByUUIDString(uuid)
+        finally:
+            connection.close()
 
     def states(self, uuid: str) -> tuple[DomainState, DomainState]:
         """What source and destination show."""
