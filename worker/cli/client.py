@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from typing import Any
 import click
 import redis
 
+from worker.cli import words
 from worker.contract import SCHEDULER_QUEUE
-from worker.errors import Unavailable
+from worker.errors import Rejected, Unavailable
 from worker.journal import Journal, Record
 from worker.runtime import runtime
 
@@ -24,6 +26,7 @@ output = click.option(
 )
 
 Listener = Callable[[str, dict[str, Any]], None]
+line_of = words.line_of
 
 
 def journal() -> Journal:
@@ -47,6 +50,26 @@ def enqueue(task: str, arguments: dict[str, Any], ident: str | None = None) -> s
     return ident
 
 
+def ask(task: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Send a task that answers at once, and return its answer.
+
+    Raises ``Rejected`` with the code that the scheduler gave, and ``Unavailable`` where none answers.
+    """
+    from celery.exceptions import TimeoutError as Late
+
+    from worker.app import app
+
+    try:
+        answer: dict[str, Any] = app.AsyncResult(enqueue(task, arguments)).get(timeout=ACCEPT_SECONDS)
+    except Late:
+        raise Unavailable("no scheduler has taken the request; is one running? (vmrelay doctor)") from None
+    except Rejected as refusal:
+        # What travels of an exception is its text, which ends with its code.
+        found = re.fullmatch(r"(.*) \[([\w-]+)\]", refusal.message, re.DOTALL)
+        raise (Rejected(found[1], code=found[2]) if found else refusal) from None
+    return answer
+
+
 def await_record(ident: str, seconds: float = ACCEPT_SECONDS) -> Record | None:
     """The record of an enqueued migration, once a scheduler has accepted or rejected it."""
     deadline = time.monotonic() + seconds
@@ -58,8 +81,13 @@ def await_record(ident: str, seconds: float = ACCEPT_SECONDS) -> Record | None:
     return None
 
 
-def follow(ident: str, listener: Listener, seconds: float | None) -> Record | None:
-    """Hand a migration's events to ``listener`` until it ended or is in doubt; ``None`` on time-out."""
+def follow(
+    ident: str, listener: Listener, seconds: float | None, look: Callable[[Record], None] | None = None
+) -> Record | None:
+    """Hand a migration's events to ``listener`` until it ended or is in doubt; ``None`` on time-out.
+
+    ``look`` gets the record itself, at least once a second.
+    """
     book, after = journal(), "0"
     deadline = time.monotonic() + seconds if seconds is not None else None
     while True:
@@ -74,39 +102,10 @@ def follow(ident: str, listener: Listener, seconds: float | None) -> Record | No
             for _, kind, data in book.events(ident, after):
                 listener(kind, data)
             return record
+        if look is not None:
+            look(record)
 
 
 def as_json(document: object) -> None:
     """One JSON document on standard output."""
     click.echo(json.dumps(document, indent=2, default=str))
-
-
-def line_of(kind: str, data: dict[str, Any]) -> str | None:
-    """An event in words; ``None`` for those that only programs want."""
-    where = f"{data.get('phase', '')} on {data.get('host', '')}"
-    match kind:
-        case "accepted":
-            return f"accepted: {data['domain']} from {data['source']} to {data['destination']}"
-        case "started":
-            return f"attempt {data['attempt']}"
-        case "phase":
-            return f"{where} …"
-        case "phase-ended":
-            seconds = f"{data['seconds']:.3f} s"
-            return f"{where} failed after {seconds}: {data['message']}" if data.get("error") else f"{where} {seconds}"
-        case "retry":
-            return f"{where}: {data['message']}; retry {data['number']} in {data['delay_seconds']:.1f} s"
-        case "backoff":
-            return f"attempt {data['attempt']} failed ({data['code']}); the next in {data['delay_seconds']:.1f} s"
-        case "progress":
-            return f"{data['percent']} %"
-        case "cancel":
-            return f"cancel asked for{' by ' + data['by'] if data.get('by') else ''}"
-        case "in-doubt":
-            return f"in doubt: {data['why']}"
-        case "republished":
-            return f"{data['phase']} sent again"
-        case "ended":
-            return f"{data['outcome']}{': ' + data['error'] if data.get('error') else ''}"
-        case _:
-            return None

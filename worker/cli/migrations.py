@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from worker.cli import client
+from worker.cli import client, words
 from worker.cli.exits import FAILED
 from worker.contract import CANCEL
-from worker.errors import Rejected, Unavailable
+from worker.errors import Rejected
 from worker.journal import Record
 
 STATES = {
@@ -54,19 +54,11 @@ def cancel(
     record = find(migration)
     if record.state == "ended":
         raise Rejected(f"migration {record.id} is over: {record.outcome}", code="over")
-    from celery.exceptions import TimeoutError as Late
-
-    from worker.app import app
-
-    ident = client.enqueue(CANCEL, {"migration": record.id, "requested_by": requested_by})
-    try:
-        answer = app.AsyncResult(ident).get(timeout=client.ACCEPT_SECONDS)
-    except Late:
-        raise Unavailable("no scheduler has taken the request; is one running? (vmrelay doctor)") from None
+    answer = client.ask(CANCEL, {"migration": record.id, "requested_by": requested_by})
     if wait:
         from worker.cli.progress import wait_for
 
-        code = wait_for(record.id, timeout, output)
+        code = wait_for(record.id, timeout, output, verbose=False)
         ended = client.journal().record(record.id)
         ctx.exit(0 if ended and ended.outcome == "cancelled" else code or FAILED)
     client.as_json(answer) if output == "json" else click.echo(f"{record.id} {answer['answer']}")
@@ -91,16 +83,16 @@ def status(migration: str, events: bool, output: str) -> None:
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(show_header=False, box=None)
-    for name, value in record.document().items():
-        if value not in (None, [], "", {}) and name != "phases":
-            table.add_row(name, str(value))
+    shown = words.rows(record.document())
     for run in record.phases:
         failed = f"  failed: {run.error}" if run.error else ""
-        table.add_row(f"attempt {run.attempt}", f"{run.name:<8} {run.host:<12} {run.seconds:.3f} s{failed}")
-    for _, kind, data in happened:
-        table.add_row(kind, client.line_of(kind, data) or "")
+        shown.append((f"attempt {run.attempt}", f"{run.name:<8} {run.host:<12} {run.seconds:.3f} s{failed}"))
+    shown += [(kind, words.line_of(kind, data) or "") for _, kind, data in happened]
+    table = Table(show_header=False, box=None)
+    for name, value in shown:
+        table.add_row(Text(name), Text(value))
     Console().print(table)
 
 
@@ -162,4 +154,4 @@ def watch(ctx: click.Context, /, migration: str, timeout: float | None, output: 
     """
     from worker.cli.progress import wait_for
 
-    ctx.exit(wait_for(find(migration).id, timeout, output))
+    ctx.exit(wait_for(find(migration).id, timeout, output, verbose=True))

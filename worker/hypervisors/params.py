@@ -73,26 +73,61 @@ _STRING, _INT, _ULLONG = ParamType.STRING, ParamType.INT, ParamType.ULLONG
 PARAMS: Mapping[str, ParamSpec] = {
     spec.name: spec
     for spec in (
-        ParamSpec("migrate_uri", _STRING, "where the hypervisor sends the data", "--migrateuri", vz=True),
-        ParamSpec("destination_name", _STRING, "name on the destination", "--dname", vz=True),
-        ParamSpec("destination_xml", _STRING, "configuration for the destination", "--xml", vz=True),
-        ParamSpec("persistent_xml", _STRING, "inactive definition for the destination", "--persistent-xml"),
-        ParamSpec("bandwidth", _ULLONG, "limit in MiB/s; 0 is the default", "--bandwidth", vz=True),
-        ParamSpec("bandwidth.postcopy", _ULLONG, "limit after the switch, MiB/s", "--postcopy-bandwidth"),
-        ParamSpec("graphics_uri", _STRING, "where graphical clients reconnect", "--graphicsuri"),
-        ParamSpec("listen_address", _STRING, "address the destination binds to", "--listen-address"),
-        ParamSpec("migrate_disks", _STRING, "disk targets to copy", "--migrate-disks", repeatable=True),
-        ParamSpec("disks_port", _INT, "port of the destination's disk server, 0 is any", "--disks-port"),
-        ParamSpec("disks_uri", _STRING, "tcp:// or unix:// URI for disk data", "--disks-uri"),
-        ParamSpec("compression", _STRING, "method: xbzrle or mt", "--comp-methods", repeatable=True),
-        ParamSpec("compression.mt.level", _INT, "0 to 9", "--comp-mt-level"),
-        ParamSpec("compression.mt.threads", _INT, "compressing threads", "--comp-mt-threads"),
-        ParamSpec("compression.mt.dthreads", _INT, "decompressing threads", "--comp-mt-dthreads"),
-        ParamSpec("compression.xbzrle.cache", _ULLONG, "page cache in bytes", "--comp-xbzrle-cache"),
-        ParamSpec("auto_converge.initial", _INT, "first throttle, 1-99 percent", "--auto-converge-initial"),
-        ParamSpec("auto_converge.increment", _INT, "throttle step in percent", "--auto-converge-increment"),
-        ParamSpec("parallel.connections", _INT, "1 to 255", "--parallel-connections"),
-        ParamSpec("tls.destination", _STRING, "host name in the certificate", "--tls-destination"),
+        ParamSpec(
+            "migrate_uri",
+            _STRING,
+            "URI to which the source's hypervisor sends the data; must name the destination's address",
+            "--migrateuri",
+            vz=True,
+        ),
+        ParamSpec("destination_name", _STRING, "name of the domain on the destination", "--dname", vz=True),
+        ParamSpec("destination_xml", _STRING, "definition with which it runs on the destination", "--xml", vz=True),
+        ParamSpec(
+            "persistent_xml", _STRING, "definition that the destination keeps for the next start", "--persistent-xml"
+        ),
+        ParamSpec("bandwidth", _ULLONG, "limit in MiB/s; 0 is the hypervisor's default", "--bandwidth", vz=True),
+        ParamSpec(
+            "bandwidth.postcopy",
+            _ULLONG,
+            "limit after the switch to post-copy in MiB/s; 0 is no limit",
+            "--postcopy-bandwidth",
+        ),
+        ParamSpec("graphics_uri", _STRING, "URI at which graphical clients reconnect", "--graphicsuri"),
+        ParamSpec("listen_address", _STRING, "address on which the destination listens", "--listen-address"),
+        ParamSpec(
+            "migrate_disks",
+            _STRING,
+            "targets of the disks to copy (vda,vdb); all writable ones where not given",
+            "--migrate-disks",
+            repeatable=True,
+        ),
+        ParamSpec("disks_port", _INT, "port of the destination's disk server; 0 is any", "--disks-port"),
+        ParamSpec(
+            "disks_uri",
+            _STRING,
+            "URI for the disks' data, tcp:// or unix://; must name the destination's address",
+            "--disks-uri",
+        ),
+        ParamSpec("compression", _STRING, "methods of compression: xbzrle, mt", "--comp-methods", repeatable=True),
+        ParamSpec(
+            "compression.mt.level", _INT, "level of mt: 0 is none, 1 the fastest, 9 the smallest", "--comp-mt-level"
+        ),
+        ParamSpec("compression.mt.threads", _INT, "threads of mt that compress", "--comp-mt-threads"),
+        ParamSpec("compression.mt.dthreads", _INT, "threads of mt that decompress", "--comp-mt-dthreads"),
+        ParamSpec("compression.xbzrle.cache", _ULLONG, "page cache of xbzrle in bytes", "--comp-xbzrle-cache"),
+        ParamSpec(
+            "auto_converge.initial",
+            _INT,
+            "by how much the CPUs are slowed down first, 1 to 99 percent",
+            "--auto-converge-initial",
+        ),
+        ParamSpec(
+            "auto_converge.increment", _INT, "and by how much more each time, in percent", "--auto-converge-increment"
+        ),
+        ParamSpec("parallel.connections", _INT, "how many connections, 1 to 255", "--parallel-connections"),
+        ParamSpec(
+            "tls.destination", _STRING, "host name to expect in the destination's certificate", "--tls-destination"
+        ),
     )
 }
 
