@@ -1,48 +1,151 @@
-"""What the contract suite knows of a kind of hypervisor: a pair of hosts and a way to make guests."""
+"""What the contract suite knows of a kind of hypervisor: a pair of hosts, guests, and how the kinds truly differ."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
-from worker.errors import HypervisorError
-from worker.hypervisors.base import DomainState, Hypervisor, Move, Progress, Stall, StallAction, Stop, Tuning
+from worker.errors import HypervisorError, RelayError
+from worker.hypervisors.base import (
+    Begun,
+    Domain,
+    DomainState,
+    Finished,
+    Hypervisor,
+    Move,
+    ParamValue,
+    Performed,
+    Phase,
+    Prepared,
+    Progress,
+    Stall,
+    StallAction,
+    Stop,
+    Tuning,
+)
 from worker.hypervisors.flags import MigrateFlag
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 30.0
+
+States = tuple[DomainState, DomainState]
+"""What source and destination show."""
 
 
 class Guests(Protocol):
-    """How a kind of hypervisor makes a running guest on the source."""
+    """How a kind of hypervisor makes guests on the source, and does to them what their users do."""
 
-    def __call__(self, *, endless: bool = False) -> str:
-        """Its uuid; an ``endless`` one is still being copied when the test is long over."""
+    def start(self, *, endless: bool = False) -> str:
+        """The uuid of a new running one; an ``endless`` one is still being copied when the test is long over."""
+
+    def enter(self, uuid: str, state: DomainState) -> None:
+        """Its user pauses it or switches it off."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """In what the kinds of hypervisor differ, and may."""
+
+    flags: MigrateFlag
+    """What a plain live migration needs."""
+    shows: Mapping[Phase, States]
+    """What is seen after each phase of a migration that goes well."""
+    copying: States
+    """And during perform."""
+    aborted: type[RelayError]
+    """How perform ends that was aborted by a call of ``abort``: did the driver's own watch say so, or the host?"""
+    endless: Mapping[str, ParamValue] = field(default_factory=dict)
+    """Parameters with which the copying of an endless guest never ends."""
 
 
 @dataclass
 class Pair:
-    """A source and a destination, opened, and the flags that a plain live migration needs there."""
+    """A source and a destination, opened."""
 
     source: Hypervisor
     destination: Hypervisor
     guests: Guests
-    flags: MigrateFlag
+    kind: Kind
 
-    def move(self, *, endless: bool = False, flags: MigrateFlag | None = None, **params: str) -> Move:
+    @property
+    def flags(self) -> MigrateFlag:
+        """What a plain live migration needs."""
+        return self.kind.flags
+
+    def move(self, *, endless: bool = False, flags: MigrateFlag | None = None, **rest: Any) -> Move:
         """A new guest on the source, and what is to be done with it."""
-        uuid = self.guests(endless=endless)
+        uuid = self.guests.start(endless=endless)
         name = self.source.inspect(uuid).name
-        return Move(name, uuid, int(flags if flags is not None else self.flags), params)
+        params = self.kind.endless if endless else {}
+        return Move(name, uuid, int(flags if flags is not None else self.flags), params, **rest)
 
     def turned(self) -> Pair:
         """The way back."""
-        return Pair(self.destination, self.source, self.guests, self.flags)
+        return replace(self, source=self.destination, destination=self.source)
 
-    def states(self, uuid: str) -> tuple[DomainState, DomainState]:
+    def states(self, uuid: str) -> States:
         """What source and destination show."""
         return self.source.inspect(uuid).state, self.destination.inspect(uuid).state
+
+    def attempt(self, move: Move, watch: Recorder | None = None) -> Attempt:
+        """A migration that is made phase by phase."""
+        return Attempt(self, move, watch or Recorder())
+
+
+_KEPT = {
+    Phase.BEGIN: "begun",
+    Phase.PREPARE: "prepared",
+    Phase.PERFORM: "performed",
+    Phase.FINISH: "finished",
+    Phase.CONFIRM: "confirmed",
+}
+
+
+@dataclass
+class Attempt:
+    """The phases of one migration; each call takes what the ones before returned."""
+
+    pair: Pair
+    move: Move
+    watch: Recorder
+    begun: Begun = field(init=False)
+    prepared: Prepared = field(init=False)
+    performed: Performed = field(init=False)
+    finished: Finished = field(init=False)
+    confirmed: Domain = field(init=False)
+
+    def call(self, phase: Phase) -> object:
+        """Make the call of one phase; what it returns is not kept."""
+        source, destination, move, watch = self.pair.source, self.pair.destination, self.move, self.watch
+        match phase:
+            case Phase.BEGIN:
+                return source.begin(move, watch)
+            case Phase.PREPARE:
+                return destination.prepare(move, self.begun.xml, self.begun.cookie, watch)
+            case Phase.PERFORM:
+                return source.perform(move, self.begun.xml, self.prepared.uri, self.prepared.cookie, watch)
+            case Phase.FINISH:
+                return destination.finish(move, self.performed.cookie, False, watch)
+            case Phase.CONFIRM:
+                return source.confirm(move, self.finished.cookie, False, watch)
+
+    def run(self, first: Phase = Phase.BEGIN, last: Phase = Phase.CONFIRM) -> Attempt:
+        """Make the calls from the first to the last of these phases."""
+        phases = list(Phase)
+        for phase in phases[phases.index(first) : phases.index(last) + 1]:
+            setattr(self, _KEPT[phase], self.call(phase))
+        return self
+
+    def drop(self) -> DomainState:
+        """What follows where an attempt does not go on: the destination first, then the source, by what is seen.
+
+        Returns what the destination shows.
+        """
+        arrived = self.pair.destination.finish(self.move, b"", True, self.watch).domain.state
+        if arrived is DomainState.ABSENT:
+            assert self.pair.source.confirm(self.move, b"", True, self.watch).state is DomainState.RUNNING
+        return arrived
 
 
 @dataclass
@@ -56,14 +159,17 @@ class Recorder:
     stalls: list[tuple[Stall, StallAction, str]] = field(default_factory=list)
 
     def progress(self, progress: Progress) -> None:
+        """Remember how far it is."""
         self.seen.append(progress)
         if self.stop_at(progress):
             self.wish = Stop.CANCEL
 
     def stop(self) -> Stop | None:
+        """What the test wants."""
         return self.wish
 
     def retrying(self, error: HypervisorError, number: int, delay_seconds: float) -> None:
+        """Remember what is retried."""
         self.retried.append(error)
 
     def tuning(self) -> Tuning | None:

@@ -17,12 +17,7 @@ NOBODY = "11111111-2222-4333-8444-555555555555"
 
 def migrate(pair: Pair, move: Move, watch: Recorder) -> Finished:
     """All five phases."""
-    begun = pair.source.begin(move, watch)
-    prepared = pair.destination.prepare(move, begun.xml, begun.cookie, watch)
-    performed = pair.source.perform(move, begun.xml, prepared.uri, prepared.cookie, watch)
-    finished = pair.destination.finish(move, performed.cookie, False, watch)
-    pair.source.confirm(move, finished.cookie, False, watch)
-    return finished
+    return pair.attempt(move, watch).run().finished
 
 
 def test_there_and_back(pair: Pair) -> None:
@@ -115,7 +110,7 @@ def test_aborted_from_another_thread(pair: Pair) -> None:
     until(lambda: any(progress.iteration for progress in watch.seen), "progress")
     pair.source.abort(move.uuid)
     thread.join()
-    assert [type(end) for end in ends] == [Cancelled]
+    assert [type(end) for end in ends] == [pair.kind.aborted]
     pair.destination.finish(move, b"", True, watch)
     assert pair.states(move.uuid) == (RUNNING, ABSENT)
 
