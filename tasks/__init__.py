@@ -1,10 +1,11 @@
 """The Celery tasks: what a web application enqueues, and the phases of a migration.
 
-An application does not import these: it enqueues ``vmrelay.v1.migrate`` and ``vmrelay.v1.cancel`` by name
-on the queue ``scheduler``, with the JSON documents of ``worker/contract.py``.
+An application does not import these: it enqueues ``vmrelay.v1.migrate``, ``vmrelay.v1.cancel`` and
+``vmrelay.v1.tune`` by name on the queue ``scheduler``, with the JSON documents of ``worker/contract.py``.
 """
 
 from tasks.migrate import cancel, migrate
 from tasks.phases import begin, confirm, finish, perform, prepare
+from tasks.tune import tune
 
-__all__ = ["begin", "cancel", "confirm", "finish", "migrate", "perform", "prepare"]
+__all__ = ["begin", "cancel", "confirm", "finish", "migrate", "perform", "prepare", "tune"]

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from tasks import dispatch
+from tasks.convergence import convergence
 from worker import metrics
 from worker.contract import MigrateRequest
 from worker.errors import Rejected
@@ -17,10 +18,13 @@ from worker.hypervisors.checks import check_migration
 from worker.hypervisors.flags import MigrateFlag, flag_label, parse_flags, resolve
 from worker.inventory import Host
 from worker.journal import Record
+from worker.journal.record import convergence_text
 from worker.runtime import Runtime
 from worker.scheduler import on_round
 
 logger = structlog.get_logger(__name__)
+
+STOPPED = (DomainState.SHUTOFF, DomainState.CRASHED)
 
 
 def resolved(parts: Runtime, ident: str, request: MigrateRequest) -> Record:
@@ -34,14 +38,14 @@ def resolved(parts: Runtime, ident: str, request: MigrateRequest) -> Record:
     if request.source is not None:
         inventory.host(request.source)
     source, domain = _located(parts, request)
-    profile, flags = inventory[source].profile, 0
+    settings, profile, flags = parts.settings, inventory[source].profile, 0
     try:
         flags = _flags(profile, request)
         _check(parts, request, domain, flags, inventory[source], destination)
+        steering = convergence(request, profile, flags, settings.stall.action)
     except Rejected as refusal:
         refusal.driver, refusal.flags = profile, flag_label(flags)
         raise
-    settings = parts.settings
     return Record(
         id=ident,
         state="pending",
@@ -56,6 +60,7 @@ def resolved(parts: Runtime, ident: str, request: MigrateRequest) -> Record:
         params=dict(request.params),
         deadline_seconds=request.deadline_seconds or settings.perform_deadline_seconds,
         attempts_allowed=request.attempts or settings.attempts.maximum,
+        convergence=steering,
         requested_by=request.requested_by,
         request_reason=request.reason,
     )
@@ -97,11 +102,14 @@ def _check(
     parts: Runtime, request: MigrateRequest, domain: dict[str, Any], flags: int, source: Host, destination: Host
 ) -> None:
     state, name = DomainState(domain["state"]), domain["name"]
-    check_migration(source.profile, flags, request.params, state, domain=name, uuid=domain["uuid"])
-    _moves_at_all(name, state, flags)
+    # Of a stopped domain libvirt says no more than that it does not run; what to do about it is told below.
+    judged = DomainState.RUNNING if state in STOPPED and not flags & MigrateFlag.OFFLINE else state
+    check_migration(source.profile, flags, request.params, judged, domain=name, uuid=domain["uuid"])
+    _moves_at_all(name, state, flags, source.profile)
     if source.name == destination.name:
         raise Rejected(f"{name} is on {source.name} already", code="same-host")
     _takes_it(destination, source)
+    _is_reached(destination, flags)
     _goes_there(request, destination)
     _name_is_free(parts, _name_there(request, domain), domain["uuid"], destination.name)
 
@@ -110,14 +118,21 @@ def _name_there(request: MigrateRequest, domain: dict[str, Any]) -> str:
     return str(request.params.get("destination_name") or domain["name"])
 
 
-def _moves_at_all(name: str, state: DomainState, flags: int) -> None:
+def _moves_at_all(name: str, state: DomainState, flags: int, profile: str) -> None:
+    """OFFLINE moves the definition of a stopped domain; everything else moves a guest.
+
+    libvirt would copy the definition of a running guest too, and leave one that can be started a second time.
+    """
     if flags & MigrateFlag.OFFLINE:
-        raise Rejected(
-            "OFFLINE moves a definition without perform; this release moves running and paused guests only",
-            code="not-supported",
-        )
-    if state in (DomainState.SHUTOFF, DomainState.CRASHED):
-        raise Rejected(f"{name} is {state}; start it first, or leave it where it is", code="not-running")
+        if state is not DomainState.SHUTOFF:
+            raise Rejected(
+                f"{name} is {state}, and OFFLINE moves the definition of a stopped domain: leave OFFLINE out to move "
+                "the guest as it is, or shut it down first",
+                code="not-offline",
+            )
+    elif state in STOPPED:
+        way_out = "start it first, or move its definition with --offline" if profile == "qemu" else "start it first"
+        raise Rejected(f"{name} is {state}; {way_out}, or leave it where it is", code="not-running")
 
 
 def _takes_it(destination: Host, source: Host) -> None:
@@ -129,6 +144,17 @@ def _takes_it(destination: Host, source: Host) -> None:
         )
     if destination.settings.cordoned:
         raise Rejected(f"{destination.name} is cordoned; name another host or uncordon it", code="cordoned")
+
+
+def _is_reached(destination: Host, flags: int) -> None:
+    """Peer-to-peer the source's daemon opens the connection to the destination, not vmrelay."""
+    if flags & (MigrateFlag.PEER2PEER | MigrateFlag.TUNNELLED) and not destination.peer_uri:
+        name = destination.name
+        raise Rejected(
+            f"PEER2PEER: the inventory has no URI at which another host's daemon reaches {name}; "
+            f"set peer_uri of [hosts.{name}], or leave --p2p out",
+            code="no-peer-uri",
+        )
 
 
 def _goes_there(request: MigrateRequest, destination: Host) -> None:
@@ -186,6 +212,7 @@ def fields_of(record: Record) -> dict[str, str | int | float | None]:
         "params": json.dumps(record.params) if record.params else None,
         "deadline_seconds": record.deadline_seconds,
         "attempts_allowed": record.attempts_allowed,
+        "convergence": convergence_text(record.convergence),
         "requested_by": record.requested_by,
         "request_reason": record.request_reason,
     }

@@ -9,6 +9,7 @@ from enum import StrEnum
 from worker.contract import Baton, ErrorInfo
 from worker.errors import Retry
 from worker.hypervisors.base import DomainState, Phase
+from worker.hypervisors.flags import MigrateFlag
 from worker.hypervisors.verdict import VerdictKind, verdict
 from worker.settings import AttemptSettings
 
@@ -61,7 +62,7 @@ def conclude(baton: Baton) -> Conclusion:
     """How the attempt ended, from its first error and from what both sides showed at its end."""
     error = baton.error
     if error is None:
-        return Conclusion(Ending.MOVED, "all phases succeeded")
+        return Conclusion(Ending.MOVED, "all phases succeeded", _still_defined(baton))
     if not baton.performed:
         return _safe(baton, error, "perform was never started")
     here = baton.source_state or DomainState.UNKNOWN
@@ -76,6 +77,8 @@ def conclude(baton: Baton) -> Conclusion:
         case VerdictKind.STUB_LEFT if here is DomainState.SHUTOFF:
             # What a migration without UNDEFINE_SOURCE leaves anyway; it cannot run by itself.
             return Conclusion(Ending.MOVED, seen.reason, error)
+        case VerdictKind.LEFTOVERS if _was_copied(baton):
+            return Conclusion(Ending.MOVED, "its definition is on both sides, as asked for", error)
         case VerdictKind.SAFE_ON_SOURCE:
             return _safe(baton, error, seen.reason)
         case VerdictKind.LEFTOVERS:
@@ -84,6 +87,26 @@ def conclude(baton: Baton) -> Conclusion:
             return _safe(baton, remains, seen.reason)
         case _:
             return Conclusion(Ending.IN_DOUBT, seen.reason, error)
+
+
+def _still_defined(baton: Baton) -> ErrorInfo | None:
+    """What is wrong where an offline move went well and the source has its definition all the same."""
+    undefined = MigrateFlag.OFFLINE | MigrateFlag.UNDEFINE_SOURCE
+    if baton.flags & undefined != undefined or baton.source_state in (None, DomainState.ABSENT, DomainState.UNKNOWN):
+        return None
+    text = (
+        f"{baton.domain} is on {baton.destination}, and {baton.source} still shows it ({baton.source_state}): "
+        "undefine it there before anybody starts both"
+    )
+    return ErrorInfo(code="still-defined", message=text, phase=Phase.CONFIRM)
+
+
+def _was_copied(baton: Baton) -> bool:
+    """Whether two stopped copies are what was asked for: an offline move that keeps the source's definition."""
+    keeps = bool(baton.flags & MigrateFlag.OFFLINE) and not baton.flags & MigrateFlag.UNDEFINE_SOURCE
+    both = baton.source_state is baton.destination_state is DomainState.SHUTOFF
+    # Only after a good finish is the definition on the destination known to be whole.
+    return keeps and both and baton.error is not None and baton.error.phase == Phase.CONFIRM
 
 
 def _safe(baton: Baton, error: ErrorInfo, why: str) -> Conclusion:

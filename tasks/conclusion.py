@@ -19,6 +19,9 @@ from worker.journal.record import Record
 
 logger = structlog.get_logger(__name__)
 
+MEASURED = ("downtime_seconds", "transferred_bytes", "total_seconds", "iterations")
+"""What perform and finish measured: fields of baton and record."""
+
 
 def reach(agent: Agent, baton: Baton, token: str, told: dict[str, Any]) -> dict[str, Any]:
     """End the attempt. Returns the migration's result document where the domain moved.
@@ -113,7 +116,7 @@ def _conclude(
 ) -> Record:
     """Write the terminal record; whoever wins that counts the outcome, once."""
     if moved:
-        fields |= {"downtime_seconds": baton.downtime_seconds, "transferred_bytes": baton.transferred_bytes}
+        fields |= {name: getattr(baton, name) for name in MEASURED}
     won, record = patiently(
         agent.journal.conclude, baton.migration, token, told, fields, agent.settings.keep_seconds, moved
     )
@@ -126,5 +129,7 @@ def _conclude(
             record.seconds,
             record.downtime_seconds,
             record.transferred_bytes,
+            record.total_seconds,
+            record.iterations,
         )
     return record

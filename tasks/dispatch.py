@@ -10,7 +10,7 @@ from celery.canvas import Signature
 
 from worker.app import app
 from worker.contract import PHASE, PROGRESS, Baton, canonical
-from worker.hypervisors.base import Phase
+from worker.hypervisors.base import Phase, Progress
 from worker.inventory import Host, Inventory
 from worker.journal import Record
 from worker.journal.journal import Shown
@@ -43,6 +43,7 @@ def first_baton(record: Record) -> Baton:
         flags=record.flags,
         params=record.params,
         deadline_seconds=record.deadline_seconds,
+        convergence=record.convergence,
         last_attempt=attempt >= record.attempts_allowed,
     )
 
@@ -79,21 +80,32 @@ def text(baton: Baton) -> str:
     return canonical(baton.document())
 
 
-def shown(ident: str, phase: Phase, host: str, percent: int = 0, description: str = "") -> Shown:
+SHOWN = (
+    "remaining_bytes",
+    "bandwidth_bytes_per_second",
+    "dirty_bytes_per_second",
+    "iteration",
+    "expected_downtime_seconds",
+)
+"""What of a perform's progress the result back end shows besides the percentage."""
+
+
+def shown(ident: str, phase: Phase, host: str, progress: Progress | None = None, description: str = "") -> Shown:
     """The state of a migration under way, as ``celery-progress`` and Flower read it.
 
     The journal's scripts write it, in the form of Celery's Redis back end.
     """
+    percent = progress.percent if progress else 0
     share = {Phase.BEGIN: 0, Phase.PREPARE: 3, Phase.PERFORM: 6, Phase.FINISH: 94, Phase.CONFIRM: 97}[phase]
     current = share + (88 * percent) // 100 if phase is Phase.PERFORM else share
-    meta = {
+    meta: dict[str, object] = {
         "current": current,
         "total": 100,
         "percent": current,
         "description": description or f"{phase} on {host}",
         "phase": phase,
         "host": host,
-    }
+    } | ({name: getattr(progress, name) for name in SHOWN} if progress else {})
     result: dict[str, object] = {
         "status": PROGRESS,
         "result": meta,

@@ -33,7 +33,6 @@ logger = structlog.get_logger(__name__)
 Work = Callable[[Agent, Baton, JournalWatch], Baton]
 HANDOFF = 500
 REPUBLISH = 2000
-MEASURED = ("downtime_seconds", "transferred_bytes", "total_seconds", "iterations")
 """Milliseconds after which a queued phase is sent again; the guest waits for finish and confirm."""
 
 
@@ -58,6 +57,9 @@ def _prepare(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
 
 
 def _perform(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
+    """Move the guest; a definition alone (OFFLINE) needs no more than that nobody has started it meanwhile."""
+    if baton.flags & MigrateFlag.OFFLINE:
+        return _still_off(agent, baton)
     performed = agent.hypervisor.perform(baton.move, _xml(agent, baton), baton.uri, _cookie(agent, baton), watch)
     return baton.model_copy(
         update={
@@ -69,6 +71,17 @@ def _perform(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
     )
 
 
+def _still_off(agent: Agent, baton: Baton) -> Baton:
+    """As libvirt skips perform: nothing is sent, and finish gets no cookie.
+
+    Raises ``Failed`` where the domain was started before begin took its job; it cannot be started after that.
+    """
+    seen = agent.hypervisor.inspect(baton.uuid).state
+    if seen is not DomainState.SHUTOFF:
+        raise Failed(f"{baton.domain} is {seen} on {baton.source}; OFFLINE moves a stopped domain", code="not-offline")
+    return baton.model_copy(update={"xml": "", "cookie": agent.seal.seal(b"", baton.context("cookie"))})
+
+
 def _finish(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
     """Let the guest run here, or see what there is to undo. What it saw travels on as proof."""
     try:
@@ -77,7 +90,7 @@ def _finish(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
         seen = look(agent, baton)
         first = baton.error or ErrorInfo.of(error, Phase.FINISH)
         return baton.model_copy(update={"error": first, "destination_state": seen})
-    measured = {name: getattr(finished, name) for name in MEASURED}
+    measured = {name: getattr(finished, name) for name in conclusion.MEASURED}
     return baton.model_copy(
         update={
             "error": _better_told(baton.error, finished.failure),
@@ -152,7 +165,10 @@ def run(task: Task[..., Any], phase: Phase, raw: dict[str, Any]) -> dict[str, An
     baton, claim = _claimed(agent, phase, raw, token)
     watch = JournalWatch(agent, baton, phase, token, claim.cancel)
     started = time.perf_counter()
-    after = _attempted(agent, phase, baton, watch)
+    try:
+        after = _attempted(agent, phase, baton, watch)
+    finally:
+        watch.over()
     if after.cancelled and phase in (Phase.FINISH, Phase.CONFIRM):
         tell(agent, after)
     seconds = round(time.perf_counter() - started, 6)
@@ -164,6 +180,7 @@ def run(task: Task[..., Any], phase: Phase, raw: dict[str, Any]) -> dict[str, An
         told |= {"error": failed.code, "message": failed.message}
     if phase is Phase.CONFIRM:
         return conclusion.reach(agent, after, token, told)
+    watch.settle()
     _advance(task, agent, after, token, told, phase, failed is not None)
     return after.document()
 
@@ -209,12 +226,7 @@ def _attempted(agent: Agent, phase: Phase, baton: Baton, watch: JournalWatch) ->
             baton = baton.model_copy(update={"performed": True})
         return WORK[phase](agent, baton, watch)
     except Cancelled as stopped:
-        if watch.stopped_for is Stop.DEADLINE:
-            late = Failed(f"perform took longer than its deadline of {baton.deadline_seconds:g} s", code="deadline")
-            return _with_error(baton, late, phase)
-        if stopped.code == "stalled":
-            return _with_error(baton, Failed(stopped.message, code="stalled"), phase)
-        return baton.model_copy(update={"error": ErrorInfo.of(stopped, phase, cancelled=True)})
+        return _stopped(baton, stopped, watch.stopped_for, phase)
     except RelayError as error:
         return _with_error(baton, error, phase)
     except Exception as error:
@@ -222,6 +234,16 @@ def _attempted(agent: Agent, phase: Phase, baton: Baton, watch: JournalWatch) ->
         text = f"{type(error).__name__} in {phase} on {agent.host.name}; its agent's log has the details"
         bug = HypervisorError(text, code="internal", retry=Retry.VERIFY, after=Retry.OPERATOR)
         return _with_error(baton, bug, phase)
+
+
+def _stopped(baton: Baton, stopped: Cancelled, asked: Stop | None, phase: Phase) -> Baton:
+    """Nobody cancelled what stalled or took too long: that has failed, and another attempt would do the same."""
+    if stopped.code == "stalled":
+        return _with_error(baton, Failed(stopped.message, code="stalled"), phase)
+    if stopped.code == "deadline" or asked is Stop.DEADLINE:
+        limit = f" of {baton.deadline_seconds:g} s" if baton.deadline_seconds else ""
+        return _with_error(baton, Failed(f"perform took longer than its deadline{limit}", code="deadline"), phase)
+    return baton.model_copy(update={"error": ErrorInfo.of(stopped, phase, cancelled=True)})
 
 
 def _with_error(baton: Baton, error: RelayError, phase: Phase) -> Baton:
@@ -234,9 +256,11 @@ def _advance(
     following = attempt.following(phase, failed)
     if following is None:
         raise AssertionError("confirm concludes")
-    fields = {"downtime_seconds": baton.downtime_seconds, "transferred_bytes": baton.transferred_bytes}
+    fields = {name: getattr(baton, name) for name in conclusion.MEASURED}
     patience = REPUBLISH if following in (Phase.PREPARE, Phase.PERFORM) else HANDOFF
-    patiently(agent.journal.advance, baton.migration, token, following, dispatch.text(baton), told, fields, patience)
+    text = dispatch.text(baton)
+    for kind in patiently(agent.journal.advance, baton.migration, token, following, text, told, fields, patience):
+        metrics.tunings.labels(agent.host.profile, kind, "too-late").inc()
     if following is Phase.CONFIRM and task.request.chain:
         # The chain is kept in reverse: its first entry is confirm, the last task.
         task.request.chain = task.request.chain[:1]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from dataclasses import asdict
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import redis
 import structlog
@@ -16,7 +18,7 @@ from worker import metrics
 from worker.agent import Agent
 from worker.contract import Baton
 from worker.errors import Cancelled, HypervisorError
-from worker.hypervisors.base import Phase, Progress, Stall, StallAction, Stop, Tuning
+from worker.hypervisors.base import Phase, Progress, Stall, StallAction, Stop, Tuning, TuningKind
 from worker.journal.journal import LostClaim, Shown
 
 logger = structlog.get_logger(__name__)
@@ -25,6 +27,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 BEAT_SECONDS = 0.5
+QUIET_SECONDS, QUIET_SHARE = 10.0, 0.1
+"""Where nothing new happens, an event follows the last one after so long, or after this share of the perform so far."""
 PATIENCE_SECONDS = 3600
 """How long the end of a phase waits for Redis to come back, so that what was done gets journaled."""
 
@@ -46,8 +50,41 @@ def patiently(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         raise Ignore from None
 
 
+class Note(NamedTuple):
+    """What the journal is to be told, in ``note.lua``."""
+
+    kind: str
+    told: dict[str, Any]
+    wish: str = ""
+
+
+class Pace:
+    """Which looks at a perform are worth an event: at most some two hundred, however long it lasts.
+
+    One for each percent that was not reached before, one for the switch to post-copy, and else one after a
+    quiet time that grows with the perform.
+    """
+
+    def __init__(self, began: float) -> None:
+        self._began = self._noted = began
+        self._top = -1
+        self._postcopy = False
+
+    def worth_noting(self, progress: Progress, now: float) -> bool:
+        """Whether this look belongs into the event stream."""
+        switched = progress.postcopy and not self._postcopy
+        quiet = max(QUIET_SECONDS, QUIET_SHARE * (now - self._began))
+        return switched or progress.percent > self._top or now - self._noted >= quiet
+
+    def noted(self, progress: Progress, now: float) -> None:
+        """It is there."""
+        self._noted = now
+        self._top = max(self._top, progress.percent)
+        self._postcopy = self._postcopy or progress.postcopy
+
+
 class JournalWatch:
-    """The ``Watch`` of one phase: progress to journal and result back end, cancel and deadline back."""
+    """The ``Watch`` of one phase: progress to journal and result back end, cancel, deadline and tunings back."""
 
     def __init__(self, agent: Agent, baton: Baton, phase: Phase, token: str, cancel: bool) -> None:
         self._agent = agent
@@ -57,9 +94,14 @@ class JournalWatch:
         self.cancelled = cancel
         self.stopped_for: Stop | None = None
         limit = baton.deadline_seconds
-        self._deadline = time.monotonic() + limit if limit and phase is Phase.PERFORM else None
-        self._beaten = time.monotonic()
-        self._shown: int | None = None
+        now = time.monotonic()
+        self._deadline = now + limit if limit and phase is Phase.PERFORM else None
+        self._beaten = now
+        self._begun = False
+        self._pace = Pace(now)
+        self._wishes: list[str] = []
+        self._handed: dict[str, str] = {}
+        self._untold: list[Note] = []
 
     def refuse_if_cancelled(self) -> None:
         """Raises ``Cancelled`` where somebody cancelled before the phase began."""
@@ -68,6 +110,8 @@ class JournalWatch:
 
     def progress(self, progress: Progress) -> None:
         """Report how far perform is; written at most twice a second."""
+        if self._phase is Phase.PERFORM:
+            self._agent.leaving.at(self._token, progress)
         self._beat(progress)
 
     def stop(self) -> Stop | None:
@@ -99,51 +143,75 @@ class JournalWatch:
             logger.warning("retry not journaled: Redis does not answer", migration=self._baton.migration)
 
     def tuning(self) -> Tuning | None:
-        """The next of an operator's wishes for this perform."""
+        """The oldest of an operator's wishes that the last beat brought and that was not handed out yet."""
+        for wish in self._wishes:
+            told = json.loads(wish)
+            # A kind that only a newer scheduler knows stays until it is too late.
+            if told["tuning"] not in self._handed and told["kind"] in list(TuningKind):
+                self._handed[told["tuning"]] = wish
+                return Tuning(told["tuning"], TuningKind(told["kind"]), told["value"] or 0)
         return None
 
     def tuned(self, tuning: Tuning, error: HypervisorError | None) -> None:
-        """Note in the event stream what became of a wish."""
+        """Note in the event stream what became of a wish, and count it."""
+        result = "failed" if error else "done"
+        metrics.tunings.labels(self._agent.host.profile, tuning.kind, result).inc()
+        wish = self._handed[tuning.id]
+        failure = {"code": error.code, "message": error.message} if error else None
+        self._tell(Note("tuned", json.loads(wish) | {"error": failure}, wish))
 
     def stalled(self, stall: Stall, action: StallAction, detail: str) -> None:
-        """Note a stall in the event stream and count it."""
+        """Note a stall in record and event stream, and count it."""
+        metrics.stalls.labels(self._agent.host.profile, stall.kind, action).inc()
+        logger.warning("stalled", migration=self._baton.migration, kind=stall.kind, action=action, why=stall.reason)
+        self._tell(Note("stalled", asdict(stall) | {"action": action, "detail": detail}))
+
+    def settle(self) -> None:
+        """Tell what could not be told while Redis was away; waits for it. Raises ``Ignore`` as ``patiently`` does."""
+        while self._untold:
+            note = self._untold[0]
+            patiently(self._agent.journal.note, self._baton.migration, self._token, note.kind, note.told, note.wish)
+            self._untold.pop(0)
+
+    def over(self) -> None:
+        """The phase has ended, however it did: the host's gauges forget it."""
+        self._agent.leaving.over(self._token)
+
+    def _tell(self, note: Note) -> None:
+        self._untold.append(note)
+        self._tell_all()
+
+    def _tell_all(self) -> None:
+        try:
+            while self._untold:
+                note = self._untold[0]
+                self._agent.journal.note(self._baton.migration, self._token, note.kind, note.told, note.wish)
+                self._untold.pop(0)
+        except (LostClaim, redis.RedisError) as lost:
+            logger.warning("not journaled yet", migration=self._baton.migration, error=type(lost).__name__)
 
     def _beat(self, progress: Progress | None) -> None:
         now = time.monotonic()
-        news = progress is not None and progress.percent != self._shown
-        if now - self._beaten < BEAT_SECONDS and not (news and self._shown is None):
+        if now - self._beaten < BEAT_SECONDS and (self._begun or not progress):
             return
         self._beaten = now
-        told: dict[str, object] | None = None
-        shown: Shown = ("", "", 0)
-        if progress:
-            told = _document(progress)
-            if news:
-                shown = self._state(progress)
+        journal, ident = self._agent.journal, self._baton.migration
+        told = asdict(progress) if progress else None
+        noting = progress is not None and self._pace.worth_noting(progress, now)
         try:
-            self.cancelled = self._agent.journal.progress(self._baton.migration, self._token, told, news, shown)
+            self.cancelled, self._wishes = journal.progress(ident, self._token, told, noting, self._shown(progress))
             if progress:
-                self._shown = progress.percent
+                self._begun = True
+                if noting:
+                    self._pace.noted(progress, now)
+            self._tell_all()
         except LostClaim:
             # A superseded perform goes on until it ends: stopping it is for whoever took over.
-            logger.warning("superseded", migration=self._baton.migration, phase=self._phase)
+            logger.warning("superseded", migration=ident, phase=self._phase)
         except Exception as lost:  # the guest's move does not depend on Redis
-            logger.warning("progress not journaled", migration=self._baton.migration, error=type(lost).__name__)
+            logger.warning("progress not journaled", migration=ident, error=type(lost).__name__)
 
-    def _state(self, progress: Progress) -> Shown:
-        host = self._agent.host.name
-        description = progress.description or f"{self._phase} on {host}"
-        return dispatch.shown(self._baton.migration, self._phase, host, progress.percent, description)
-
-
-def _document(progress: Progress) -> dict[str, object]:
-    return {
-        "percent": progress.percent,
-        "total_bytes": progress.total_bytes,
-        "remaining_bytes": progress.remaining_bytes,
-        "dirty_bytes_per_second": progress.dirty_bytes_per_second,
-        "bandwidth_bytes_per_second": progress.bandwidth_bytes_per_second,
-        "iteration": progress.iteration,
-        "expected_downtime_seconds": progress.expected_downtime_seconds,
-        "description": progress.description,
-    }
+    def _shown(self, progress: Progress | None) -> Shown:
+        if progress is None:
+            return "", "", 0
+        return dispatch.shown(self._baton.migration, self._phase, self._agent.host.name, progress, progress.description)

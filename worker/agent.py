@@ -45,6 +45,7 @@ class Agent:
         self.incarnation = secrets.token_hex(8)
         self.draining = False
         self.metrics_port = 0
+        self.leaving = metrics.Leaving(host.name)
         self._metrics: WSGIServer | None = None
         self._renewed = 0.0
         self._ended = threading.Event()

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from worker.errors import HypervisorError, Rejected, RelayError, Retry
-from worker.hypervisors.base import Convergence, DomainState, Move, ParamValue, StallAction
+from worker.hypervisors.base import Convergence, DomainState, Move, ParamValue, StallAction, TuningKind
 from worker.hypervisors.flags import MigrateFlag
 
 MIGRATE = "vmrelay.v1.migrate"
@@ -86,15 +94,66 @@ class MigrateRequest(BaseModel):
     @classmethod
     def parse(cls, document: dict[str, Any]) -> Self:
         """Check a request. Raises ``Rejected`` (``malformed``) that names every wrong field."""
-        try:
-            request = cls.model_validate(document)
-        except ValidationError as wrong:
-            fields = {".".join(map(str, error["loc"][:2]))[:80]: error["msg"] for error in wrong.errors()[:10]}
-            listing = "; ".join(f"{field}: {message}" for field, message in fields.items())
-            raise Rejected(f"the request is malformed: {listing}", code="malformed") from None
+        request = _parsed(cls, document)
         if request.flags is not None and request.options:
             raise Rejected("the request names both flags and options; name one", code="malformed")
         return request
+
+
+TUNING_RANGES = {
+    TuningKind.DOWNTIME: (1, 2_000_000),
+    TuningKind.SPEED: (1, 8_796_093_022_207),
+    TuningKind.POSTCOPY_SPEED: (0, 17_592_186_044_415),
+}
+"""What a tuning may be set to, ends included: QEMU allows 2000 s of downtime, the rest is libvirt's."""
+
+
+class TuneRequest(BaseModel):
+    """The arguments of ``vmrelay.v1.tune``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    migration: Annotated[str, StringConstraints(pattern=f"^{IDENT.pattern}$", max_length=128)]
+    """The id of a migration that performs now."""
+    kind: TuningKind
+    """``set-downtime``, ``set-speed``, ``set-postcopy-speed`` or ``postcopy``."""
+    value: int | None = None
+    """Milliseconds for ``set-downtime``; MiB/s for a speed, where 0 (after the switch only) is no limit."""
+    requested_by: Text = ""
+    """Who asks, for the record."""
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _kind(cls, value: object) -> object:
+        return TuningKind(value) if isinstance(value, str) and value in list(TuningKind) else value
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        limits = TUNING_RANGES.get(self.kind)
+        if limits is None:
+            if self.value is not None:
+                raise ValueError(f"{self.kind} takes no value")
+        elif self.value is None or not limits[0] <= self.value <= limits[1]:
+            unit = "milliseconds" if self.kind is TuningKind.DOWNTIME else "MiB/s"
+            raise ValueError(f"{self.kind} takes a value of {limits[0]} to {limits[1]} {unit}")
+        return self
+
+    @classmethod
+    def parse(cls, document: dict[str, Any]) -> Self:
+        """Check a request. Raises ``Rejected`` (``malformed``) that names every wrong field."""
+        return _parsed(cls, document)
+
+
+Request = TypeVar("Request", bound=BaseModel)
+
+
+def _parsed(model: type[Request], document: dict[str, Any]) -> Request:
+    try:
+        return model.model_validate(document)
+    except ValidationError as wrong:
+        fields = {".".join(map(str, error["loc"][:2]))[:80]: error["msg"] for error in wrong.errors()[:10]}
+        listing = "; ".join(f"{field}: {text}" if field else text for field, text in fields.items())
+        raise Rejected(f"the request is malformed: {listing}", code="malformed") from None
 
 
 class ErrorInfo(BaseModel):

@@ -6,16 +6,19 @@ between two scrapes counts. Labels are bounded: no domain, no migration id, no e
 
 from __future__ import annotations
 
+import threading
 from importlib.metadata import version
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from worker.errors import Unavailable
+from worker.hypervisors.base import Progress
 
 QUICK = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 LONG = (0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 PAUSE = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10)
+ROUNDS = (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100, 200)
 FLAG_SETS = 64
 """So many different flag sets are told apart by one process; later ones count as ``other``."""
 
@@ -53,6 +56,39 @@ downtime_seconds = Histogram(
 transferred_bytes = Counter(
     "vmrelay_transferred_bytes", "Bytes moved by migrations that succeeded, as the hypervisor counted them.", ["driver"]
 )
+job_seconds = Histogram(
+    "vmrelay_job_seconds",
+    "The whole move of a guest as its hypervisor measured it, of migrations that succeeded.",
+    ["driver"],
+    buckets=LONG,
+)
+iterations = Histogram(
+    "vmrelay_iterations",
+    "Rounds of copying memory that a migration took, of those that succeeded.",
+    ["driver"],
+    buckets=ROUNDS,
+)
+stalls = Counter(
+    "vmrelay_stalls",
+    "Verdicts that a perform does not come to an end by itself, by kind and what was done about it.",
+    ["driver", "kind", "action"],
+)
+tunings = Counter(
+    "vmrelay_tunings",
+    "Changes to a running perform that were asked for, by what became of them: done, failed, too-late, refused.",
+    ["driver", "kind", "result"],
+)
+perform_remaining_bytes = Gauge(
+    "vmrelay_perform_remaining_bytes", "What the performs that run now have yet to send from the host.", ["host"]
+)
+perform_bandwidth = Gauge(
+    "vmrelay_perform_bandwidth_bytes_per_second", "How fast the performs that run now send from the host.", ["host"]
+)
+perform_dirty = Gauge(
+    "vmrelay_perform_dirty_bytes_per_second",
+    "How fast the guests that leave the host now dirty their memory.",
+    ["host"],
+)
 retries = Counter(
     "vmrelay_retries", "Calls retried inside a phase, by phase and error class.", ["driver", "phase", "class"]
 )
@@ -85,6 +121,8 @@ def record_end(
     seconds: float | None = None,
     downtime: float | None = None,
     transferred: int | None = None,
+    job: float | None = None,
+    rounds: int | None = None,
 ) -> None:
     """Count the end of a migration; called once in its life."""
     migrations.labels(driver, flag_set(flags), outcome, reason).inc()
@@ -95,6 +133,40 @@ def record_end(
             downtime_seconds.labels(driver).observe(downtime)
         if transferred is not None:
             transferred_bytes.labels(driver).inc(transferred)
+        if job is not None:
+            job_seconds.labels(driver).observe(job)
+        if rounds is not None:
+            iterations.labels(driver).observe(rounds)
+
+
+class Leaving:
+    """What the performs of one host send now, summed over them: three gauges that fall to 0 with the last one."""
+
+    def __init__(self, host: str) -> None:
+        self._performs: dict[str, Progress] = {}
+        self._lock = threading.Lock()
+        self._gauges = {
+            "remaining_bytes": perform_remaining_bytes.labels(host),
+            "bandwidth_bytes_per_second": perform_bandwidth.labels(host),
+            "dirty_bytes_per_second": perform_dirty.labels(host),
+        }
+        self._show()
+
+    def at(self, token: str, progress: Progress) -> None:
+        """How far one of them is."""
+        with self._lock:
+            self._performs[token] = progress
+            self._show()
+
+    def over(self, token: str) -> None:
+        """One of them has ended, however it did."""
+        with self._lock:
+            if self._performs.pop(token, None):
+                self._show()
+
+    def _show(self) -> None:
+        for name, gauge in self._gauges.items():
+            gauge.set(sum(getattr(each, name) for each in self._performs.values()))
 
 
 def serve(address: str, port: int) -> tuple[WSGIServer, int]:

@@ -20,10 +20,11 @@ PAGES: dict[str, Callable[[], str]] = {
     "journal.md": journal.journal,
     "libvirt-errors.md": hypervisors.libvirt_errors,
     "metrics.md": operation.metrics,
-    "migrate-request.schema.json": contract.schema,
+    "migrate-request.schema.json": contract.migrate_schema,
     "params.md": hypervisors.params,
     "sdk-errors.md": hypervisors.sdk_errors,
     "settings.md": operation.settings,
+    "tune-request.schema.json": contract.tune_schema,
     "verdicts.md": hypervisors.verdicts,
 }
 

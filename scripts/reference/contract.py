@@ -9,9 +9,20 @@ from collections.abc import Iterator
 
 from command import exit_codes
 from page import ROOT, code, described, page, prose, table
+from pydantic import BaseModel
 
 from worker import errors
-from worker.contract import CANCEL, MIGRATE, PHASE, PROGRESS, SCHEDULER_QUEUE, MigrateRequest
+from worker.contract import (
+    CANCEL,
+    MIGRATE,
+    PHASE,
+    PROGRESS,
+    SCHEDULER_QUEUE,
+    TUNE,
+    TUNING_RANGES,
+    MigrateRequest,
+    TuneRequest,
+)
 from worker.errors import RelayError
 from worker.hypervisors.base import Phase
 from worker.journal.record import PhaseRun, Record
@@ -35,6 +46,10 @@ RESULT = {
     "seconds": "from the first phase's admission to the end",
     "downtime_seconds": "how long the guest stood still, as its hypervisor measured it; null where it did not",
     "transferred_bytes": "as the hypervisor counted them; null where it did not",
+    "total_seconds": "the hypervisor's own total of the successful move; null where it does not tell",
+    "iterations": "rounds of copying memory; null where the hypervisor does not count them",
+    "stalled": "null, or the last verdict that perform would not come to an end: the data of the event `stalled`",
+    "warning": "null, or what went wrong although the domain moved",
     "error": "null, or code and message of what decided the outcome",
     "requested_by": "as the request said",
     "reason": "as the request said",
@@ -52,7 +67,11 @@ EVENTS = {
     "progress": "how far perform is: percent and what the hypervisor tells",
     "republished": "a phase message nobody took was sent again: phase",
     "retry": "a call is about to be repeated: phase, host, number, delay_seconds, class, code, message",
+    "stalled": "perform does not come to an end by itself: kind (`not-converging` or `no-data`), reason, iteration, "
+    "dirty_bytes_per_second, bandwidth_bytes_per_second, expected_downtime_seconds, action (what is done about it), "
+    "detail",
     "started": "an attempt has its slots: attempt",
+    "tuned": "what became of a tuning: tuning (its id), kind, value, error (null, or code and message), requested_by",
 }
 EXAMPLE = Record(
     id="3f2a91c0-8a54-4d0e-9d86-2f6c2f6f0a11",
@@ -77,11 +96,20 @@ EXAMPLE = Record(
 )
 
 
-def schema() -> str:
+def migrate_schema() -> str:
     """``docs/reference/migrate-request.schema.json``."""
-    document = MigrateRequest.model_json_schema()
+    return _schema(MigrateRequest)
+
+
+def tune_schema() -> str:
+    """``docs/reference/tune-request.schema.json``."""
+    return _schema(TuneRequest)
+
+
+def _schema(model: type[BaseModel]) -> str:
+    document = model.model_json_schema()
     document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    for name, text in described(MigrateRequest).items():
+    for name, text in described(model).items():
         if text and name in document["properties"]:
             document["properties"][name]["description"] = text
     return json.dumps(document, indent=2, sort_keys=True) + "\n"
@@ -100,7 +128,14 @@ def contract() -> str:
         "What an application relies on that enqueues migrations by name. Messages, arguments and results are JSON. "
         "A change that breaks one of these gets a new version in the task's name.",
         _tasks(),
-        _request(),
+        _arguments(MIGRATE, MigrateRequest)
+        + " The JSON Schema is [migrate-request.schema.json](migrate-request.schema.json); flags are in "
+        "[flags.md](flags.md), parameters in [params.md](params.md).",
+        _arguments(TUNE, TuneRequest)
+        + " The JSON Schema is [tune-request.schema.json](tune-request.schema.json). A value is checked: "
+        + "; ".join(f"`{kind}` takes {low} to {high}" for kind, (low, high) in TUNING_RANGES.items())
+        + ". `answer` is `asked`: the agent does it at its next look, and the event `tuned` that names the same "
+        "`tuning` tells what became of it, with the error code `too-late` where perform ended first.",
         _states(),
         "## Result document\n\nWhat the task returns, `AsyncResult(id).result` holds, and `-o json` prints.\n\n"
         + table(["field", "meaning"], [[code(name), text] for name, text in RESULT.items()])
@@ -122,6 +157,7 @@ def _tasks() -> str:
             "`migration` (its id), `requested_by`",
             "`migration`, `answer`, `detail`",
         ],
+        [code(TUNE), code(SCHEDULER_QUEUE), "the fields below, by name", "`migration`, `tuning`, `answer`"],
     ]
     return (
         "## Tasks and queues\n\n"
@@ -132,23 +168,15 @@ def _tasks() -> str:
     )
 
 
-def _request() -> str:
-    meanings = described(MigrateRequest)
-    properties = MigrateRequest.model_json_schema()["properties"]
+def _arguments(task: str, model: type[BaseModel]) -> str:
+    meanings = described(model)
+    properties = model.model_json_schema()["properties"]
     rows = [
-        [
-            code(name),
-            _type(properties[name]),
-            "yes" if field.is_required() else "",
-            meanings[name],
-        ]
-        for name, field in MigrateRequest.model_fields.items()
+        [code(name), _type(properties[name]), "yes" if field.is_required() else "", meanings[name]]
+        for name, field in model.model_fields.items()
     ]
-    return (
-        f"## Arguments of `{MIGRATE}`\n\nAn unknown field is refused. The JSON Schema is "
-        "[migrate-request.schema.json](migrate-request.schema.json); flags are in [flags.md](flags.md), parameters in "
-        "[params.md](params.md).\n\n" + table(["field", "type", "required", "meaning"], rows)
-    )
+    headings = ["field", "type", "required", "meaning"]
+    return f"## Arguments of `{task}`\n\n{table(headings, rows)}\n\nAn unknown field is refused."
 
 
 def _type(schema: dict[str, object]) -> str:
@@ -161,7 +189,12 @@ def _type(schema: dict[str, object]) -> str:
 def _states() -> str:
     rows = [
         ["`PENDING`", "not taken by a scheduler yet, or waiting for slots (or no such task)"],
-        [code(PROGRESS), "under way; `info` holds `current`, `total`, `percent`, `description`, `phase`, `host`"],
+        [
+            code(PROGRESS),
+            "under way; `info` holds `current`, `total`, `percent`, `description`, `phase`, `host`; during "
+            "perform also `remaining_bytes`, `bandwidth_bytes_per_second`, `dirty_bytes_per_second`, `iteration`, "
+            "`expected_downtime_seconds`",
+        ],
         ["`SUCCESS`", "the domain moved; `result` is the result document"],
         ["`FAILURE`", "rejected, failed, cancelled or in doubt; `result` is the first error"],
     ]

@@ -22,6 +22,7 @@ def settings() -> str:
         ("Top level", module.Settings, "VMRELAY_"),
         ("`[retry]`: retries inside a phase", module.RetrySettings, "VMRELAY_RETRY__"),
         ("`[attempts]`: new attempts of a whole migration", module.AttemptSettings, "VMRELAY_ATTEMPTS__"),
+        ("`[stall]`: performs that do not come to an end", module.StallSettings, "VMRELAY_STALL__"),
         ("`[hosts.NAME]`: one host of the inventory", module.HostSettings, ""),
     ]
     intro = (

@@ -193,7 +193,7 @@ class Relaying(RuleBasedStateMachine):
         """A sign of life, from its runner or from one that was superseded."""
         record = self.journal.record(ident)
         try:
-            stop = self.journal.progress(ident, self._token(ident, own), {"percent": 1}, True, NOTHING)
+            stop, _ = self.journal.progress(ident, self._token(ident, own), {"percent": 1}, True, NOTHING)
         except LostClaim:
             return
         assert own

@@ -133,10 +133,12 @@ def resolve(profile_name: str, options: Mapping[str, bool | None]) -> int:
 
     ``None`` (or absence) takes the driver's default. Raises ``Rejected`` that names flag, driver and
     reason when an option asks for what the driver cannot do, and also when it forbids what the driver
-    does anyway.
+    does anyway. A definition that moves OFFLINE does not move live unless that is asked for as well.
     """
     rules = profile(profile_name)
     mask = rules.defaults
+    if options.get("offline") and not rules.rules["LIVE"].always:
+        mask = without(mask, MigrateFlag.LIVE)
     for option, wish in options.items():
         if wish is None:
             continue

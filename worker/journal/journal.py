@@ -15,6 +15,8 @@ from worker.hypervisors.base import Domain
 from worker.journal.hosts import Hosts, domain_document
 from worker.journal.record import Record, from_hash
 
+MOST_WISHES = 16
+"""So many tunings may wait for one perform."""
 INDEXES = ("pending", "due", "active", "doubt", "ended")
 Fields = Mapping[str, str | int | float | None]
 Shown = tuple[str, str, int]
@@ -96,9 +98,13 @@ class Journal(Hosts):
 
     def advance(
         self, ident: str, token: str, following: str, baton: str, run: Mapping[str, Any], fields: Fields, patience: int
-    ) -> None:
-        """Store a phase's result and queue the next (``advance.lua``). Raises ``LostClaim``."""
-        self._owned("advance", ident, token, following, baton, json.dumps(run), _flat(fields), patience)
+    ) -> list[str]:
+        """Store a phase's result and queue the next (``advance.lua``). Raises ``LostClaim``.
+
+        Returns the kinds of the tunings that were wished for and not done before the phase ended.
+        """
+        answer = self._owned("advance", ident, token, following, baton, json.dumps(run), _flat(fields), patience)
+        return [str(kind) for kind in answer[1:]]
 
     def conclude(
         self,
@@ -160,13 +166,21 @@ class Journal(Hosts):
         answer = self._run("cancel", ident, _flat(end), keep_seconds, json.dumps({"by": by, "outcome": "cancelled"}))
         return str(answer[0]), str(answer[1]) if len(answer) > 1 else ""
 
-    def progress(self, ident: str, token: str, progress: Mapping[str, Any] | None, note: bool, shown: Shown) -> bool:
-        """Sign of life of a running phase; whether it is to stop. Raises ``LostClaim``."""
+    def progress(
+        self, ident: str, token: str, progress: Mapping[str, Any] | None, note: bool, shown: Shown
+    ) -> tuple[bool, list[str]]:
+        """Sign of life of a running phase: whether it is to stop, and the wishes for it. Raises ``LostClaim``."""
         told = json.dumps(progress) if progress else ""
-        answer = self._run("progress", ident, token, told, "1" if note and told else "", *shown)
-        if answer[0] == "STALE":
-            raise LostClaim(f"migration {ident}: this phase was taken over by somebody else")
-        return bool(answer[1] == "1")
+        answer = self._owned("progress", ident, token, told, "1" if note and told else "", *shown)
+        return bool(answer[1] == "1"), [str(wish) for wish in answer[2:]]
+
+    def tune(self, ident: str, wish: str) -> list[str]:
+        """Ask something of a running perform (``tune.lua``)."""
+        return [str(word) for word in self._run("tune", ident, wish, MOST_WISHES)]
+
+    def note(self, ident: str, token: str, kind: str, told: Mapping[str, Any], wish: str = "") -> None:
+        """Tell of a stall or of the end of a wish (``note.lua``). Raises ``LostClaim``."""
+        self._owned("note", ident, token, kind, json.dumps(told), wish)
 
     def retried(self, ident: str, token: str, told: Mapping[str, Any]) -> None:
         """Note that a phase is about to retry (``retried.lua``)."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from worker.hypervisors.base import Convergence, StallAction
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Record:
     params: dict[str, Any] = field(default_factory=dict)
     deadline_seconds: float | None = None
     attempts_allowed: int = 1
+    convergence: Convergence = field(default_factory=Convergence)
     requested_by: str = ""
     request_reason: str = ""
 
@@ -67,6 +70,12 @@ class Record:
     error: str = ""
     downtime_seconds: float | None = None
     transferred_bytes: int | None = None
+    total_seconds: float | None = None
+    iterations: int | None = None
+    stalled: dict[str, Any] | None = None
+    """The last verdict that perform would not come to an end, JSON."""
+    warning: str = ""
+    """What went wrong although the domain moved."""
     phases: tuple[PhaseRun, ...] = ()
     created: int = 0
     started: int = 0
@@ -98,6 +107,10 @@ class Record:
             "seconds": self.seconds,
             "downtime_seconds": self.downtime_seconds,
             "transferred_bytes": self.transferred_bytes,
+            "total_seconds": self.total_seconds,
+            "iterations": self.iterations,
+            "stalled": self.stalled,
+            "warning": self.warning or None,
             "error": {"code": self.reason, "message": self.error} if self.error else None,
             "requested_by": self.requested_by,
             "reason": self.request_reason,
@@ -128,11 +141,25 @@ def _phases(raw: dict[str, str]) -> tuple[PhaseRun, ...]:
     return tuple(sorted(runs, key=lambda run: (run.attempt, ORDER.index(run.name))))
 
 
+def convergence_text(convergence: Convergence) -> str | None:
+    """As the journal keeps it: JSON, nothing for the defaults."""
+    return json.dumps(asdict(convergence)) if convergence != Convergence() else None
+
+
+def _convergence(text: str | None) -> Convergence:
+    told = json.loads(text or "{}")
+    actions = {name: StallAction(told[name]) for name in ("on_stall", "on_timeout") if name in told}
+    return Convergence(**told | actions)
+
+
 def from_hash(ident: str, raw: dict[str, str]) -> Record:
     """The record that ``HGETALL`` returned."""
 
     def optional(name: str) -> float | None:
         return float(raw[name]) if raw.get(name) else None
+
+    def count(name: str) -> int | None:
+        return int(raw[name]) if raw.get(name) else None
 
     return Record(
         id=ident,
@@ -148,6 +175,7 @@ def from_hash(ident: str, raw: dict[str, str]) -> Record:
         params=json.loads(raw.get("params") or "{}"),
         deadline_seconds=optional("deadline_seconds"),
         attempts_allowed=int(raw.get("attempts_allowed") or 1),
+        convergence=_convergence(raw.get("convergence")),
         requested_by=raw.get("requested_by", ""),
         request_reason=raw.get("request_reason", ""),
         attempt=int(raw.get("attempt") or 0),
@@ -162,7 +190,11 @@ def from_hash(ident: str, raw: dict[str, str]) -> Record:
         reason=raw.get("reason", ""),
         error=raw.get("error", ""),
         downtime_seconds=optional("downtime_seconds"),
-        transferred_bytes=int(raw["transferred_bytes"]) if raw.get("transferred_bytes") else None,
+        transferred_bytes=count("transferred_bytes"),
+        total_seconds=optional("total_seconds"),
+        iterations=count("iterations"),
+        stalled=json.loads(raw["stalled"]) if raw.get("stalled") else None,
+        warning=raw.get("warning", ""),
         phases=_phases(raw),
         created=int(raw.get("created") or 0),
         started=int(raw.get("started") or 0),

@@ -1,6 +1,6 @@
 -- The phase is over: its result is stored and the next one queued, in one step.
 -- ARGV: id, token, next phase, baton, phase result (JSON), fields (JSON object), milliseconds until republished
--- OK | SAME (done already by this token) | STALE
+-- OK, kinds of the tunings that came too late | SAME (done already by this token) | STALE
 local state, phase, step, token, attempt, done = unpack(redis.call('HMGET', record, 'state', 'phase', 'step', 'token', 'attempt', 'done'))
 if done == ARGV[2] then return {'SAME'} end
 if state ~= 'active' or step ~= 'running' or token ~= ARGV[2] then return {'STALE'} end
@@ -11,5 +11,6 @@ redis.call('HDEL', record, 'token')
 store(cjson.decode(ARGV[6]))
 redis.call('ZADD', prefix .. 'outbox', at + tonumber(ARGV[7]), id)
 redis.call('ZADD', prefix .. 'active', at, id)
+local late = too_late()
 event('phase-ended', ARGV[5])
-return {'OK'}
+return {'OK', unpack(late)}

@@ -3,6 +3,7 @@
 -- Keys, all below KEYS[1] (the prefix, "vmrelay:"):
 --   m:<id>            hash    the record of one migration (fields: worker/journal/record.py)
 --   m:<id>:events     stream  what happened to it, in order; field "type", field "data" (JSON)
+--   m:<id>:tunings    list    wishes for the perform that runs now, oldest first: JSON {tuning, kind, value, requested_by}
 --   vm:<uuid>         string  the migration that holds this domain: at most one at a time
 --   pending           zset    id -> when it was asked for; waits for slots
 --   due               zset    id -> when its next attempt may start
@@ -68,6 +69,19 @@ local function leave(...)
   for _, index in ipairs({...}) do redis.call('ZREM', prefix .. index, id) end
 end
 
+-- Perform is over: what was wished for meanwhile and not done is told so. Returns the kinds of these wishes.
+local function too_late()
+  local kinds = {}
+  for _, wish in ipairs(redis.call('LRANGE', record .. ':tunings', 0, -1)) do
+    local told = cjson.decode(wish)
+    told.error = {code = 'too-late', message = 'perform ended before it was done'}
+    event('tuned', cjson.encode(told))
+    kinds[#kinds + 1] = told.kind
+  end
+  redis.call('DEL', record .. ':tunings')
+  return kinds
+end
+
 -- Ends the record: the one place where a migration becomes terminal.
 local function conclude(fields, keep_seconds, data)
   local uuid, source, destination = unpack(redis.call('HMGET', record, 'uuid', 'source', 'destination'))
@@ -78,6 +92,7 @@ local function conclude(fields, keep_seconds, data)
   store(fields)
   redis.call('HSET', record, 'state', 'ended', 'ended', at)
   redis.call('HDEL', record, 'baton', 'token', 'step')
+  redis.call('DEL', record .. ':tunings')
   redis.call('ZADD', prefix .. 'ended', at, id)
   event('ended', data)
   redis.call('EXPIRE', record, keep_seconds)
