@@ -210,6 +210,8 @@ class StallKind(StrEnum):
     """Memory is dirtied as fast as it is copied, round after round."""
     NO_DATA = "no-data"
     """Nothing has been sent for a while."""
+    TIMEOUT = "timeout"
+    """It still goes on after ``Convergence.timeout_seconds``."""
 
 
 @dataclass(frozen=True, slots=True)

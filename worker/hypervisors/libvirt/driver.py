@@ -116,14 +116,14 @@ class LibvirtHypervisor:
         self._attempts.claim_perform(move.uuid, generation)
         params, flags = _typed(move, destination_xml=xml, migrate_uri=uri), self._source_flags(move)
         running = Running(domain, lambda: phases.perform(domain, params, cookie, flags))
-        stop = running.watch_over(watch, self._host.poll_seconds, move.deadline_seconds)
+        stop = running.watch_over(watch, self._host, move)
         try:
             return Performed(cookie=running.result())
         except libvirt.libvirtError as error:
             failure = classed(error, effect=True)
         self._free(domain, move)
         if stop is not None and running.aborted:
-            self._raise_cancelled(move, stop)
+            self._raise_cancelled(move, stop, running.why)
         raise failure
 
     def finish(self, move: Move, cookie: bytes, cancelled: bool, watch: Watch) -> Finished:
@@ -254,10 +254,10 @@ class LibvirtHypervisor:
         except libvirt.libvirtError as error:
             log.debug("host %s: nothing to free after perform: %s", self._host.name, classed(error, effect=False))
 
-    def _raise_cancelled(self, move: Move, stop: Stop) -> None:
+    def _raise_cancelled(self, move: Move, stop: Stop, why: str) -> None:
         """Raise ``Cancelled`` where the aborted domain is seen to live on here; else return."""
         if self.inspect(move.uuid).state in (*_EXECUTING, DomainState.PAUSED):
-            raise stopped(stop)
+            raise stopped(stop, why)
 
     def _finished(self, move: Move, cookie: bytes) -> Finished:
         """What a finish that went well found. A connection lost since cannot turn it into a failure."""
@@ -269,8 +269,7 @@ class LibvirtHypervisor:
         except (HypervisorError, libvirt.libvirtError):
             log.info("host %s: %s arrived; nothing more could be read", self._host.name, move.destination_name)
             return Finished(Domain(move.destination_name, move.uuid, state), cookie)
-        downtime, transferred = measured(completed)
-        return Finished(seen or Domain(move.destination_name, move.uuid, state), cookie, downtime, transferred)
+        return Finished(seen or Domain(move.destination_name, move.uuid, state), cookie, **measured(completed))
 
 
 def _typed(move: Move, **more: str) -> list[TypedParam]:

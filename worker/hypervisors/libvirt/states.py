@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from typing import TypedDict
 
 import libvirt
 
@@ -92,24 +93,52 @@ def progress_of(stats: Mapping[str, int]) -> Progress:
     """How far a migration is, from ``virDomainGetJobStats``.
 
     The share is of what is known to be left: it falls back when the guest dirties memory faster than
-    it is copied, which is the truth.
+    it is copied, which is the truth. QEMU measures neither dirty rate nor expected downtime in the first
+    round (it tells 0, and the downtime that is allowed).
     """
     total, left = stats.get("data_total", 0), stats.get("data_remaining", 0)
     iteration = stats.get("memory_iteration", 0)
-    expected = stats.get("downtime")
+    dirty = stats.get("memory_dirty_rate", 0) * stats.get("memory_page_size", 0)
     return Progress(
         percent=min(99, 100 * (total - left) // total) if total > 0 and left <= total else 0,
         total_bytes=total,
         remaining_bytes=left,
-        dirty_bytes_per_second=stats.get("memory_dirty_rate", 0) * stats.get("memory_page_size", 0),
+        dirty_bytes_per_second=dirty,
         bandwidth_bytes_per_second=stats.get("memory_bps", 0),
         iteration=iteration,
-        expected_downtime_seconds=expected / 1000 if expected is not None else None,
-        description=f"copying memory, round {iteration}" if iteration else "setting up",
+        expected_downtime_seconds=stats["downtime"] / 1000 if dirty and "downtime" in stats else None,
+        description=_doing(stats, iteration),
+        transferred_bytes=stats.get("data_processed", 0),
+        throttle_percent=stats.get("auto_converge_throttle", 0),
+        elapsed_seconds=stats.get("time_elapsed", 0) / 1000,
+        postcopy=stats.get("memory_postcopy_requests", 0) > 0,
     )
 
 
-def measured(stats: Mapping[str, int]) -> tuple[float | None, int | None]:
-    """Downtime in seconds and transferred bytes, from the statistics of a completed job."""
-    downtime = stats.get("downtime")
-    return (downtime / 1000 if downtime is not None else None), stats.get("data_processed")
+def _doing(stats: Mapping[str, int], iteration: int) -> str:
+    if iteration:
+        return f"copying memory, round {iteration}"
+    return "copying disks" if stats.get("disk_total", 0) else "setting up"
+
+
+class Measured(TypedDict):
+    """What a completed job's statistics say, in the words of ``base.Finished``."""
+
+    downtime_seconds: float | None
+    transferred_bytes: int | None
+    total_seconds: float | None
+    iterations: int | None
+
+
+def measured(stats: Mapping[str, int]) -> Measured:
+    """The measurements in the statistics of a completed job (``virDomainGetJobStats``, times in ms)."""
+    return Measured(
+        downtime_seconds=_seconds(stats.get("downtime")),
+        transferred_bytes=stats.get("data_processed"),
+        total_seconds=_seconds(stats.get("time_elapsed")),
+        iterations=stats.get("memory_iteration"),
+    )
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
