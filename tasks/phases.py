@@ -57,9 +57,9 @@ def _prepare(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
 
 
 def _perform(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
-    """Move the guest; a definition alone (OFFLINE) needs no more than that nobody has started it meanwhile."""
+    """Move the guest, or (OFFLINE) see that there is none: a definition is moved by the other phases."""
     if baton.flags & MigrateFlag.OFFLINE:
-        return _still_off(agent, baton)
+        _refuse_running(agent, baton)
     performed = agent.hypervisor.perform(baton.move, _xml(agent, baton), baton.uri, _cookie(agent, baton), watch)
     return baton.model_copy(
         update={
@@ -71,15 +71,14 @@ def _perform(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
     )
 
 
-def _still_off(agent: Agent, baton: Baton) -> Baton:
-    """As libvirt skips perform: nothing is sent, and finish gets no cookie.
+def _refuse_running(agent: Agent, baton: Baton) -> None:
+    """Raises ``Failed`` where a domain was started before begin took its job; nobody can start it after that.
 
-    Raises ``Failed`` where the domain was started before begin took its job; it cannot be started after that.
+    libvirt would copy the definition of a running guest, and leave one that can be started a second time.
     """
     seen = agent.hypervisor.inspect(baton.uuid).state
     if seen is not DomainState.SHUTOFF:
         raise Failed(f"{baton.domain} is {seen} on {baton.source}; OFFLINE moves a stopped domain", code="not-offline")
-    return baton.model_copy(update={"xml": "", "cookie": agent.seal.seal(b"", baton.context("cookie"))})
 
 
 def _finish(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:

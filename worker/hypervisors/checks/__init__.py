@@ -14,7 +14,7 @@ from worker.hypervisors.base import DomainState, ParamValue
 from worker.hypervisors.checks import frontend, vz
 from worker.hypervisors.checks.request import CheckRequest, State
 from worker.hypervisors.checks.validate import Verdict, check, check_line
-from worker.hypervisors.flags import MASK_BITS, FlagProfile, flag_names, profile
+from worker.hypervisors.flags import MASK_BITS, FlagProfile, MigrateFlag, flag_names, profile
 from worker.hypervisors.params import typed_params
 
 __all__ = ["CheckRequest", "Verdict", "check", "check_line", "check_migration"]
@@ -39,7 +39,7 @@ def check_migration(
     domain: str = "unnamed",
     uuid: str = "",
 ) -> None:
-    """Whether a managed five-phase migration would be refused for its flags, parameters or state.
+    """Whether a migration would be refused for its flags, parameters or state: managed, or peer-to-peer.
 
     Raises ``Rejected``: the code is libvirt's symbol, the message is libvirt's, followed in
     parentheses by the driver's reason where a flag is to blame. ``bad-request`` is the code for flags
@@ -50,7 +50,7 @@ def check_migration(
         raise Rejected(f"flags {flags:#x} do not fit into {MASK_BITS} bits", code="bad-request")
     request = CheckRequest(
         hypervisor=_HYPERVISORS[rules.name],
-        api="migrate3",
+        api="touri3" if flags & MigrateFlag.PEER2PEER else "migrate3",
         flags=int(flags),
         params=tuple(typed_params(params)),
         state=_STATES.get(state, State.RUNNING),
@@ -60,7 +60,10 @@ def check_migration(
     try:
         if request.hypervisor == "vz-seed":
             vz.check_seed_flags(flags)
-        frontend.check_migrate3(request)
+        if flags & MigrateFlag.PEER2PEER:
+            frontend.check_to_uri(request, "virDomainMigrateToURI3", "dconnuri")
+        else:
+            frontend.check_migrate3(request)
     except Rejected as error:
         raise Rejected(error.message + _reasons(rules, error.message), code=error.code) from None
 
@@ -70,16 +73,15 @@ _BLAMED = {
     "offline migration is not supported by the source host": "OFFLINE",
     "cannot enforce change protection": "CHANGE_PROTECTION",
 }
-_RELAY = {
-    "use virDomainMigrateToURI3 for peer-to-peer migration": "PEER2PEER",
-    "cannot perform tunnelled migration without using peer2peer flag": "TUNNELLED",
+_WAYS_OUT = {
+    "cannot perform tunnelled migration without using peer2peer flag": "TUNNELLED: ask for PEER2PEER (--p2p) as well",
 }
 
 
 def _reasons(rules: FlagProfile, message: str) -> str:
     """The driver's reason for each flag that a message is about, in parentheses."""
-    if message in _RELAY:
-        return f" ({_RELAY[message]}: vmrelay drives the phases itself, never the source's daemon)"
+    if message in _WAYS_OUT:
+        return f" ({_WAYS_OUT[message]})"
     found = _OFFENDING.search(message)
     names = flag_names(int(found[1], 16)) if found else []
     names = [name.removeprefix("VIR_MIGRATE_") for name in names] or [_BLAMED.get(message, "")]
