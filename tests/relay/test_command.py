@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -83,6 +84,60 @@ def test_waiting_times_out_and_cancel_waits(relay: Relay) -> None:
     assert json.loads(stopped.stdout)["outcome"] == "cancelled"
     assert relay.cli("cancel", ident[1]).returncode == 2
     assert relay.where(name) == {"alpha": "running"}
+
+
+def test_verbose_and_watch_tell_progress(relay: Relay) -> None:
+    """Without a terminal, --verbose waits and tells how far it is, as watch does; --wait tells events only."""
+    name = relay.vm(memory_mib=20_000)
+    verbose = relay.cli("migrate", name, "beta", "--verbose", "-o", "json")
+    assert verbose.returncode == 0, verbose.stderr
+    assert re.search(r"^\d+ %", verbose.stderr, re.MULTILINE)
+    document = json.loads(verbose.stdout)
+    silent = relay.cli("migrate", name, "gamma", "--wait")
+    assert silent.returncode == 0, silent.stderr
+    assert "perform on beta" in silent.stderr
+    assert not re.search(r"^\d+ %", silent.stderr, re.MULTILINE)
+    watched = relay.cli("watch", document["id"])
+    assert re.search(r"^\d+ %", watched.stderr, re.MULTILINE)
+
+
+TUNINGS = (("set-downtime", 500), ("set-speed", 100), ("set-speed", 0, "--postcopy"), ("postcopy",))
+
+
+def test_what_cannot_be_tuned_is_refused(relay: Relay) -> None:
+    """A simulated Virtuozzo takes no wishes while it performs: exit code 2, the reason, and nothing else changes."""
+    name = relay.vm(memory_mib=LARGE)
+    ident = relay.migrate(name)
+    relay.copying(ident)
+
+    def call(words: tuple[object, ...]) -> subprocess.CompletedProcess[str]:
+        command, *more = map(str, words)
+        return relay.cli(command, ident, *more)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in pool.map(call, TUNINGS):
+            assert done.returncode == 2, done.stderr
+            assert "driver vz cannot change a running perform" in done.stderr
+            assert not done.stdout
+    assert relay.record(ident).state == "active"  # type: ignore[union-attr]
+    assert not relay.events(ident, "tuned")
+    assert relay.cli("cancel", ident, "--wait").returncode == 0
+    over = relay.cli("postcopy", ident, "-o", "json")
+    assert over.returncode == 2
+    assert "is over: cancelled" in over.stderr
+
+
+def test_values_that_make_no_sense_are_refused(relay: Relay) -> None:
+    """A value out of range is refused before anything is sent, and an unknown migration by the same code."""
+    for words, said in (
+        (("set-downtime", "nobody", "0"), "set-downtime takes a value of 1 to"),
+        (("set-speed", "nobody", "0"), "set-speed takes a value of 1 to"),
+        (("set-speed", "nobody", "fast"), "is not a valid integer"),
+        (("postcopy", "nobody"), "there is no migration 'nobody'"),
+    ):
+        done = relay.cli(*words)
+        assert done.returncode == 2
+        assert said in done.stderr
 
 
 def test_not_waiting(relay: Relay) -> None:

@@ -18,6 +18,9 @@ from worker.errors import RelayError
 COMMANDS = {
     "migrate": "migrate",
     "cancel": "migrations",
+    "set-downtime": "tuning",
+    "set-speed": "tuning",
+    "postcopy": "tuning",
     "status": "migrations",
     "list": "migrations",
     "watch": "migrations",
