@@ -1,6 +1,6 @@
 # `make` alone lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-libvirt test lint bench bench-libvirt lock clean
+.PHONY: help demo demo-libvirt test lint bench bench-libvirt fleet lock clean
 
 BIN := .venv/bin
 # KEEP=1 leaves the demo up. ARGS is passed on: make test ARGS="-k journal", make bench ARGS=--quick
@@ -15,7 +15,7 @@ demo: ## Migrate several VMs between three simulated hosts; KEEP=1 leaves everyt
 	@scripts/bootstrap
 	@$(BIN)/vmrelay demo $(keep) $(ARGS)
 
-demo-libvirt: ## Migrate a running QEMU guest between two real libvirt hosts and back
+demo-libvirt: ## Migrate several QEMU guests at once between two real libvirt hosts and back
 	@deploy/lab/install
 	@scripts/bootstrap --libvirt
 	@$(BIN)/vmrelay demo --libvirt $(keep) $(ARGS)
@@ -42,6 +42,11 @@ bench-libvirt: ## The relay beside virsh migrate, on the same guest between two 
 	@deploy/lab/install
 	@scripts/bootstrap --libvirt
 	@$(BIN)/python -m bench.libvirt $(ARGS)
+
+fleet: ## Many guests among three real libvirt hosts at once; ARGS="--guests 10 --migrations 60"
+	@deploy/lab/install
+	@scripts/bootstrap --libvirt
+	@$(BIN)/python -m bench.fleet $(ARGS)
 
 lock: ## Write requirements/*.lock anew; ARGS=--upgrade takes newer versions
 	@scripts/bootstrap --dev

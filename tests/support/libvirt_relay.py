@@ -49,11 +49,9 @@ class LibvirtRelay(Relay):
         for host, uri in self.lab.uris.items():
             connection = libvirt.open(uri)
             try:
-                found |= {
-                    host: words.get(domain.state()[0], "paused")
-                    for domain in connection.listAllDomains()
-                    if domain.name() == name
-                }
+                for domain in connection.listAllDomains():
+                    if domain.name() == name:
+                        found[host] = words.get(domain.state()[0], "paused")
             finally:
                 connection.close()
         return found

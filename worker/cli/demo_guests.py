@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worker.cli.demo_stage import Guest
+from worker.cli.demo_stage import Beats, Guest
 from worker.journal import Record
 from worker.journal.record import ORDER
 
@@ -48,17 +48,6 @@ class Move:
     def label(self) -> str:
         """In a few words."""
         return f"{self.guest}: {self.source} → {self.destination}"
-
-
-@dataclass(frozen=True, slots=True)
-class Beats:
-    """A guest's serial line as a whole (``deploy/lab/heartbeat.py``)."""
-
-    beats: int
-    restarts: int
-    repeats: int
-    missing: int
-    unbroken: bool
 
 
 def rounds() -> tuple[list[Move], list[Move]]:

@@ -18,7 +18,6 @@ from worker.cli.demo_guests import (
     GUESTS,
     HOME,
     HOSTS,
-    Beats,
     Move,
     beat_problems,
     last_places,
@@ -26,7 +25,7 @@ from worker.cli.demo_guests import (
     record_problems,
     rounds,
 )
-from worker.cli.demo_stage import LAB, Stage, new_folder, remove, require, set_stage, silences
+from worker.cli.demo_stage import LAB, Beats, Stage, new_folder, remove, require, set_stage, silences
 from worker.cli.exits import FAILED
 from worker.journal import Record
 
@@ -152,17 +151,12 @@ def _say_beats(screen: Console, stage: Stage, quiet: Sequence[Mapping[str, float
     table = Table(title="Heartbeats: longest silence between two beats", title_justify="left", box=SIMPLE_HEAD)
     for heading in ("guest", *titles[: len(quiet)], *names):
         table.add_column(heading, justify="left" if heading == "guest" else "right")
-    found = {guest.name: _beats(stage, guest.name) for guest in GUESTS}
+    found = {guest.name: stage.beats(guest.name) for guest in GUESTS}
     for guest, seen in found.items():
         gaps = [f"{longest[guest]:.3f} s" for longest in quiet]
         table.add_row(guest, *gaps, *(str(getattr(seen, name)) for name in names))
     screen.print(table)
     return beat_problems(found)
-
-
-def _beats(stage: Stage, guest: str) -> Beats:
-    seen = stage.beats(guest)
-    return Beats(**{field.name: getattr(seen, field.name) for field in fields(Beats)})
 
 
 def _say_places(screen: Console, stage: Stage, wanted: Mapping[str, str]) -> list[str]:

@@ -12,10 +12,9 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from worker.errors import Unavailable
 
@@ -37,6 +36,17 @@ class Guest:
 
 
 @dataclass(frozen=True, slots=True)
+class Beats:
+    """A guest's serial line as a whole; ``deploy/lab/heartbeat.py`` says what the words mean."""
+
+    beats: int
+    restarts: int
+    repeats: int
+    missing: int
+    unbroken: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """Hosts, guests, and where everything of them lies."""
 
@@ -51,9 +61,10 @@ class Stage:
         """The inventory that names these hosts."""
         return self.folder / "vmrelay.toml"
 
-    def beats(self, guest: str) -> Any:  # noqa: ANN401 - a Heartbeat of deploy/lab/heartbeat.py
+    def beats(self, guest: str) -> Beats:
         """What the guest's serial line says now."""
-        return self.heartbeat.read(self.serials[guest])
+        seen = self.heartbeat.read(self.serials[guest])
+        return Beats(**{field.name: getattr(seen, field.name) for field in fields(Beats)})
 
     def await_beats(self) -> None:
         """Wait for a few new beats of every guest. Raises ``Unavailable`` where none come."""
