@@ -9,6 +9,9 @@
  *   two copies one BOOT, a COUNT that was there before
  * Between beats it halts: a lab full of guests leaves the processor to the others.
  *
+ * With SECTORS (a power of two, to 128) it first writes BOOT and COUNT, two little-endian words, to sector
+ * COUNT modulo SECTORS of the first IDE disk: the sectors hold the last SECTORS beats, whatever moved the disk.
+ *
  *   as --32 --defsym END=0x4000000 --defsym PAGES=102 guest.S -o guest.o
  *   ld -m elf_i386 -e start -Ttext 0x100000 --oformat binary guest.o -o guest.img
  */
@@ -87,6 +90,9 @@ page:
   loop page
 3:
   incl %ebx
+.ifdef SECTORS
+  call record
+.endif
   movw $0x3f8, %dx
   movl %ebp, %eax
   call hex
@@ -113,6 +119,49 @@ digit:
   outb %al, %dx
   loop digit
   ret
+
+.ifdef SECTORS
+record:
+  movl %ebp, sector
+  movl %ebx, sector + 4
+  movw $0x1f7, %dx
+busy:
+  inb %dx, %al
+  testb $0x80, %al
+  jnz busy
+  movl %ebx, %eax
+  andb $(SECTORS - 1), %al
+  movb %al, %ah                 /* the sector's number; the drive's other registers are constant */
+  movw $0x1f6, %dx
+  movb $0xe0, %al
+  outb %al, %dx
+  movw $0x1f2, %dx
+  movb $1, %al
+  outb %al, %dx
+  incw %dx
+  movb %ah, %al
+  outb %al, %dx
+  xorb %al, %al
+  incw %dx
+  outb %al, %dx
+  incw %dx
+  outb %al, %dx
+  movw $0x1f7, %dx
+  movb $0x30, %al               /* write sectors */
+  outb %al, %dx
+ready:
+  inb %dx, %al
+  testb $8, %al
+  jz ready
+  movl $sector, %esi
+  movl $256, %ecx
+  movw $0x1f0, %dx
+  cld
+  rep outsw
+  ret
+.align 4
+sector: .fill 512, 1, 0
+.endif
 
 tick:
   pushl %eax

@@ -3,6 +3,7 @@
 
     deploy/lab/heartbeat.py FILE              what the file says
     deploy/lab/heartbeat.py FILE --watch 5    watched for five seconds: beats in that time, longest silence
+    deploy/lab/heartbeat.py FILE --disk IMAGE what the guest's disk holds of its last beats
 
 Prints one JSON object. The guest is deploy/lab/guest.S; standard library only.
 """
@@ -11,11 +12,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import struct
+import subprocess
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 SAMPLE_SECONDS = 0.01
+SECTORS, SECTOR_BYTES = 64, 512
+"""The part of its disk that a guest writes to; see deploy/lab/guest."""
 
 
 @dataclass(frozen=True)
@@ -86,16 +92,40 @@ def watch(path: str | Path, seconds: float) -> tuple[int, float]:
         return file.read(size - begin).count(b"\n"), longest
 
 
+def parse_disk(data: bytes) -> tuple[int, int]:
+    """The last beat on a disk, and how many of the beats before it are missing, of as many as the disk holds.
+
+    A beat of another boot counts as missing.
+    """
+    held = [struct.unpack_from("<II", data, number * SECTOR_BYTES) for number in range(SECTORS)]
+    boot, last = max(held, key=lambda beat: beat[1])
+    expected = range(max(1, last - SECTORS + 1), last + 1)
+    return last, sum(held[count % SECTORS] != (boot, count) for count in expected)
+
+
+def read_disk(image: str | Path) -> tuple[int, int]:
+    """What ``parse_disk`` says of an image of any format, also of a running guest's; needs qemu-img."""
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw"
+        words = ["dd", "-U", "-O", "raw", f"bs={SECTOR_BYTES}", f"count={SECTORS}", f"if={image}", f"of={raw}"]
+        subprocess.run(["qemu-img", *words], check=True, stdout=subprocess.DEVNULL)
+        return parse_disk(raw.read_bytes())
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--watch", type=float, metavar="SECONDS")
+    parser.add_argument("--disk", type=Path, metavar="IMAGE")
     arguments = parser.parse_args()
     seen: dict[str, float | int | bool] = {}
     if arguments.watch:
         beats, silence = watch(arguments.file, arguments.watch)
         seen = {"watched_beats": beats, "longest_silence_seconds": round(silence, 3)}
+    if arguments.disk:
+        last, missing = read_disk(arguments.disk)
+        seen |= {"disk_last": last, "disk_missing": missing}
     heartbeat = read(arguments.file)
     print(json.dumps(asdict(heartbeat) | {"unbroken": heartbeat.unbroken} | seen))
 
