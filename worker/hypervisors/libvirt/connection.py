@@ -10,15 +10,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
+from xml.etree import ElementTree as ET
 
 import libvirt
 
-from worker.hypervisors.libvirt.errors import classed
+from worker.errors import HypervisorError, Retry
+from worker.hypervisors import profile_for
+from worker.hypervisors.libvirt.credentials import Credentials, without_questions
+from worker.hypervisors.libvirt.errors import calling, classed
+from worker.hypervisors.libvirt.features import Features, profile_of
 
 log = logging.getLogger(__name__)
 
 KEEPALIVE_SECONDS = 5
 KEEPALIVE_TRIES = 5
+OPEN_SECONDS = 30.0
+"""How long a daemon may take to answer a new connection: keepalive does not watch before it is open."""
 
 _loop_lock = threading.Lock()
 _loop: threading.Thread | None = None
@@ -53,7 +61,12 @@ class Connection:
         self._name, self._uri = name, uri
         self._lock = threading.Lock()
         self._connection: libvirt.virConnect | None = None
+        self._opening: _Opening | None = None
         self._generation = 0
+        self.profile = profile_for(uri)
+        """The flag profile: what the URI's scheme says, and once connected what libvirt says."""
+        self.features = Features()
+        """What the host says that it can do, once connected."""
 
     def get(self) -> tuple[libvirt.virConnect, int]:
         """The living connection and its generation. Raises ``HypervisorError`` where none can be made."""
@@ -62,21 +75,42 @@ class Connection:
                 log.warning("host %s: the connection to libvirt was lost", self._name)
                 self._drop()
             if self._connection is None:
-                self._connection = self._open()
+                self._connection = self._opened()
                 self._generation += 1
             return self._connection, self._generation
 
-    def _open(self) -> libvirt.virConnect:
+    def _opened(self) -> libvirt.virConnect:
+        """A new connection, and who is at its other end."""
         _start_event_loop()
+        # An opening that nobody waits for any more is waited for again, not made twice.
+        opening, self._opening = self._opening or _Opening(self._name, self._uri), None
+        if not opening.done.wait(OPEN_SECONDS):
+            self._opening = opening
+            raise HypervisorError(
+                f"the libvirt daemon of host {self._name} has not answered for {OPEN_SECONDS:g} s; "
+                "see whether it hangs, and restart it",
+                code="VIR_ERR_NO_CONNECT",
+                retry=Retry.TRANSIENT,
+                untouched=True,
+            )
+        connection = opening.result()
         try:
-            connection = libvirt.open(self._uri)
-        except libvirt.libvirtError as error:
-            raise classed(error, effect=False) from None
+            self._meet(connection)
+        except BaseException:
+            _close(self._name, connection)
+            raise
+        return connection
+
+    def _meet(self, connection: libvirt.virConnect) -> None:
         try:
             connection.setKeepAlive(KEEPALIVE_SECONDS, KEEPALIVE_TRIES)
         except libvirt.libvirtError as error:
-            log.debug("host %s: no keepalive: %s", self._name, error)  # drivers without a daemon
-        return connection
+            log.debug("host %s: no keepalive: %s", self._name, classed(error, effect=False))  # no daemon, no need
+        self.profile = profile_of(calling(connection.getType, effect=False), self._name)
+        try:
+            self.features = Features.of(calling(connection.getCapabilities, effect=False))
+        except ET.ParseError:
+            log.warning("host %s: its capabilities cannot be read; nothing is refused for them", self._name)
 
     def close(self) -> None:
         """Disconnect. Never raises."""
@@ -86,7 +120,40 @@ class Connection:
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            try:
-                connection.close()
-            except libvirt.libvirtError as error:
-                log.debug("host %s: close: %s", self._name, error)
+            _close(self._name, connection)
+
+
+class _Opening:
+    """``virConnectOpenAuth`` in a thread of its own: a daemon that hangs would hold its caller for ever."""
+
+    def __init__(self, name: str, uri: str) -> None:
+        self._name, self._uri = name, uri
+        self._credentials = Credentials(name)
+        self._outcome: Callable[[], libvirt.virConnect]
+        self.done = threading.Event()
+        threading.Thread(target=self._run, name="libvirt-open", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            connection = libvirt.openAuth(without_questions(self._uri), self._credentials.request, 0)
+            self._outcome = lambda: connection
+        except BaseException as error:
+            failure = self._credentials.explained(error)
+            self._outcome = lambda: _raise(failure)
+        finally:
+            self.done.set()
+
+    def result(self) -> libvirt.virConnect:
+        """The connection. Raises ``HypervisorError``."""
+        return self._outcome()
+
+
+def _raise(error: BaseException) -> libvirt.virConnect:
+    raise error
+
+
+def _close(name: str, connection: libvirt.virConnect) -> None:
+    try:
+        connection.close()
+    except libvirt.libvirtError as error:
+        log.debug("host %s: close: %s", name, classed(error, effect=False))

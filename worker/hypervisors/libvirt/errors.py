@@ -128,6 +128,17 @@ def classed(error: libvirt.libvirtError, *, effect: bool) -> HypervisorError:
     )
 
 
+def tells_why(error: libvirt.libvirtError) -> bool:
+    """Whether a cancelled finish's error says why the move failed (``virDomainMigrateVersion3Full``).
+
+    The destination's QEMU driver saw its QEMU fail, unless it says that nothing was wrong. Other than for
+    libvirt's own client, an incoming domain that is merely gone is no reason.
+    """
+    if error.get_error_domain() != libvirt.VIR_FROM_QEMU or error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+        return False
+    return rule_for(symbol(error), str(error)).retry is not Retry.DONE
+
+
 def calling(call: Callable[[], Result], *, effect: bool) -> Result:
     """Make a libvirt call; its error comes out classed (see ``classed``)."""
     try:

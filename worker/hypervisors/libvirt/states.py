@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import TypedDict
+from typing import NamedTuple
 
 import libvirt
 
@@ -28,7 +28,14 @@ _PLAIN = {
     libvirt.VIR_DOMAIN_CRASHED: DomainState.CRASHED,
     libvirt.VIR_DOMAIN_PMSUSPENDED: DomainState.PAUSED,
 }
-_BY_MIGRATION = (libvirt.VIR_DOMAIN_PAUSED_MIGRATION, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY)
+_POSTCOPY = (
+    (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY),
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY),
+)
+_POSTCOPY_FAILED = (
+    (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY_FAILED),
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED),
+)
 _NO_STATISTICS = (
     libvirt.VIR_ERR_OPERATION_INVALID,
     libvirt.VIR_ERR_OPERATION_UNSUPPORTED,
@@ -40,17 +47,20 @@ def domain_state(state: int, reason: int, job: Job) -> DomainState:
     """The state of a domain from libvirt's state, its reason, and the migration job.
 
     A domain paused by a migration without any job is an outgoing one whose job went away with its
-    connection: an incoming domain does not outlive its job. Failed post-copy is ``UNKNOWN``: each
-    side holds a part of the guest, and nothing may be done to either.
+    connection: an incoming domain does not outlive its job. After the switch to post-copy the source's
+    copy is never to run again, and the destination's lacks memory until the end: both are ``MIGRATING``.
+    Post-copy that failed, or whose job is gone, is ``UNKNOWN``: each side holds a part of the guest, and
+    nothing may be done to either. A shut-off domain with a job waits for the end of an offline migration.
     """
     plain = _PLAIN.get(state, DomainState.UNKNOWN)
-    if plain is DomainState.PAUSED and state == libvirt.VIR_DOMAIN_PAUSED:
-        if job is Job.IN:
-            return DomainState.PAUSED_IN
-        if reason == libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED:
-            return DomainState.UNKNOWN
-        if reason in _BY_MIGRATION:
-            return DomainState.PAUSED_OUT
+    if (state, reason) in _POSTCOPY_FAILED:
+        return DomainState.UNKNOWN
+    if (state, reason) in _POSTCOPY:
+        return DomainState.UNKNOWN if job is Job.NONE else DomainState.MIGRATING
+    if job is Job.IN and state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_SHUTOFF):
+        return DomainState.PAUSED_IN
+    if (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION):
+        return DomainState.PAUSED_OUT
     if plain is DomainState.RUNNING and job is not Job.NONE:
         return DomainState.MIGRATING
     return plain
@@ -79,12 +89,13 @@ def job_of(domain: libvirt.virDomain) -> Job:
 def look(domain: libvirt.virDomain) -> Domain:
     """One look at a domain. Raises ``libvirt.libvirtError``."""
     state, reason = domain.state()
-    job = Job.NONE if state == libvirt.VIR_DOMAIN_SHUTOFF else job_of(domain)
+    persistent = bool(domain.isPersistent())
+    job = Job.NONE if state == libvirt.VIR_DOMAIN_SHUTOFF and persistent else job_of(domain)
     return Domain(
         name=domain.name(),
         uuid=domain.UUIDString(),
         state=domain_state(state, reason, job),
-        persistent=bool(domain.isPersistent()),
+        persistent=persistent,
         memory_bytes=domain.info()[1] * 1024,
     )
 
@@ -121,8 +132,8 @@ def _doing(stats: Mapping[str, int], iteration: int) -> str:
     return "copying disks" if stats.get("disk_total", 0) else "setting up"
 
 
-class Measured(TypedDict):
-    """What a completed job's statistics say, in the words of ``base.Finished``."""
+class Measured(NamedTuple):
+    """What a completed job measured; ``None`` where it does not tell."""
 
     downtime_seconds: float | None
     transferred_bytes: int | None
