@@ -121,15 +121,14 @@ def _round(screen: Console, moves: Sequence[Move]) -> list[Record]:
             client.enqueue(CANCEL, {"migration": ident, "requested_by": "demo"})
 
     names = {move.id: move.guest for move in moves}
-    looks = {move.id: 2 for move in moves if move.cancel}
+    to_cancel = {move.id for move in moves if move.cancel}
     with Live(screen, {move.id: move.label for move in moves}) as live:
 
         def listen(ident: str, kind: str, data: dict[str, Any]) -> None:
             live(ident, kind, data)
-            if kind == "progress" and ident in looks:
-                looks[ident] -= 1
-                if looks[ident] == 0:
-                    cancel([ident])
+            if kind == "progress" and data["percent"] and ident in to_cancel:
+                to_cancel.discard(ident)
+                cancel([ident])
 
         try:
             for move in moves:

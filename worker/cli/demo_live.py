@@ -12,13 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from worker.cli import client
+from worker.cli import words
 from worker.errors import Unavailable
 from worker.hypervisors.base import Phase
 from worker.journal import Journal, Record
 
 LOOK_SECONDS = 0.05
-MIB = 1 << 20
 LINE_PERCENT = 25
 """Without bars, progress is a line each time it passes a multiple of this."""
 
@@ -31,7 +30,7 @@ def follow(journal: Journal, idents: Mapping[str, str], seconds: float, listen: 
 
     Raises ``Unavailable`` where that takes longer than ``seconds``, or one is in doubt.
     """
-    after, ended = dict.fromkeys(idents, "0"), dict[str, Record]()
+    after, ended, progress = dict.fromkeys(idents, "0"), dict[str, Record](), dict[str, dict[str, Any]]()
     deadline = time.monotonic() + seconds
     while len(ended) < len(idents):
         for ident in [ident for ident in idents if ident not in ended]:
@@ -39,6 +38,10 @@ def follow(journal: Journal, idents: Mapping[str, str], seconds: float, listen: 
             for at, kind, data in journal.events(ident, after[ident]):
                 after[ident] = at
                 listen(ident, kind, data)
+            # Events come only when the percentage changes.
+            if record is not None and record.phase == "perform" and record.progress != progress.get(ident, {}):
+                progress[ident] = record.progress
+                listen(ident, "progress", record.progress)
             if record is not None and record.state == "in-doubt":
                 raise Unavailable(f"{idents[ident]} is in doubt: {record.error}")
             if record is not None and record.state == "ended":
@@ -51,14 +54,12 @@ def follow(journal: Journal, idents: Mapping[str, str], seconds: float, listen: 
 
 
 def figures_of(data: Mapping[str, Any]) -> str:
-    """Round, rate and rest of a progress event; empty where the hypervisor does not tell them."""
-    told = []
-    if data.get("iteration"):
-        told.append(f"round {data['iteration']}")
+    """Round, rate and rest of a progress event, short; empty where the hypervisor does not tell them."""
+    told = [f"round {data['iteration']}"] if data.get("iteration") else []
     if rate := data.get("bandwidth_bytes_per_second"):
-        told.append(f"{rate / MIB:.1f} MiB/s")
+        told.append(f"{words.size(rate)}/s")
     if told:
-        told.append(f"{data['remaining_bytes'] / MIB:.0f} MiB left")
+        told.append(f"{words.size(data['remaining_bytes'])} left")
     return ", ".join(told)
 
 
@@ -126,12 +127,9 @@ class Live:
             case "ended":
                 progress.update(bar, now=data["outcome"], completed=100 if data["outcome"] == "succeeded" else None)
                 progress.stop_task(bar)
-            case "retry" | "backoff" | "cancel" | "in-doubt" | "republished":
+            case "retry" | "backoff" | "stalled" | "tuned" | "cancel" | "in-doubt" | "republished":
                 self._say(row, kind, data)
 
     def _say(self, row: _Row, kind: str, data: dict[str, Any]) -> None:
-        text = client.line_of(kind, data)
-        if text and kind == "progress" and (figures := figures_of(data)):
-            text = f"{data['percent']} %, {figures}"
-        if text:
+        if text := words.line_of(kind, data):
             self._console.print(Text(f"{row.label}  {text}"), soft_wrap=True)
