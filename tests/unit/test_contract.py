@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from worker.contract import IDENT, Baton, ErrorInfo, MigrateRequest, canonical
+from worker.contract import IDENT, TUNING_RANGES, Baton, ErrorInfo, MigrateRequest, TuneRequest, canonical
 from worker.errors import Failed, HypervisorError, Rejected, Retry
-from worker.hypervisors.base import DomainState
+from worker.hypervisors.base import Convergence, DomainState, StallAction, TuningKind
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -41,6 +41,41 @@ def test_parsing_any_json_gives_a_request_or_a_refusal(document: dict[str, Any])
         assert len(refusal.message) < 2500
 
 
+TUNE_FIELDS = st.sampled_from([*TuneRequest.model_fields, "more"])
+
+
+@given(document=st.dictionaries(TUNE_FIELDS, JSON | st.sampled_from([*TuningKind, "m-1"]), max_size=5))
+@example(document={"migration": "m", "kind": "postcopy", "value": 2**80})
+@example(document={"migration": "m", "kind": "set-speed", "value": True})
+def test_parsing_any_tuning_gives_a_request_or_a_refusal(document: dict[str, Any]) -> None:
+    """A tuning that is taken is in its range and names a migration; anything else is ``malformed``."""
+    refusal = None
+    try:
+        request = TuneRequest.parse(document)
+    except Rejected as refused:
+        refusal = refused
+    if refusal is None:
+        assert IDENT.fullmatch(request.migration)
+        limits = TUNING_RANGES.get(request.kind)
+        assert request.value is None if limits is None else limits[0] <= (request.value or 0) <= limits[1]
+    else:
+        assert refusal.code == "malformed"
+        assert len(refusal.message) < 2500
+
+
+@pytest.mark.parametrize("kind", list(TuningKind))
+def test_the_range_of_each_tuning(kind: TuningKind) -> None:
+    """Both ends are in, what is beyond is out, and only post-copy has no value."""
+    low, high = TUNING_RANGES.get(kind, (None, None))
+    good = {low, high}
+    bad = {0, 1} if low is None or high is None else {None, low - 1, high + 1}
+    for value in good:
+        assert TuneRequest.parse({"migration": "m", "kind": str(kind), "value": value}).value == value
+    for value in bad:
+        with pytest.raises(Rejected, match=f"{kind} takes"):
+            TuneRequest.parse({"migration": "m", "kind": str(kind), "value": value})
+
+
 def test_everything_that_may_be_asked_for() -> None:
     """A full request is taken as it is; whole seconds are seconds."""
     document: dict[str, Any] = {
@@ -51,12 +86,24 @@ def test_everything_that_may_be_asked_for() -> None:
         "params": {"bandwidth": 10, "migrate_disks": ["vda"], "destination_name": "x"},
         "deadline_seconds": 5,
         "attempts": 2,
+        "on_stall": "downtime",
+        "timeout_seconds": 60,
+        "on_timeout": "suspend",
+        "postcopy_after_precopy": False,
         "requested_by": "me",
         "reason": "why",
     }
     request = MigrateRequest.parse(document)
-    assert request.deadline_seconds == 5.0
+    assert (request.deadline_seconds, request.timeout_seconds) == (5.0, 60.0)
+    assert (request.on_stall, request.on_timeout) == (StallAction.DOWNTIME, StallAction.SUSPEND)
     assert request.params["migrate_disks"] == ["vda"]
+
+
+@pytest.mark.parametrize("action", [action for action in StallAction if action not in ("suspend", "postcopy")])
+def test_a_timeout_suspends_or_switches(action: StallAction) -> None:
+    """Nothing else is done after ``timeout_seconds``, as with virsh."""
+    with pytest.raises(Rejected, match="on_timeout"):
+        MigrateRequest.parse({"domain": "a", "destination": "b", "timeout_seconds": 1, "on_timeout": str(action)})
 
 
 BATONS = st.builds(
@@ -71,12 +118,15 @@ BATONS = st.builds(
     flags=st.integers(0, 2**32 - 1),
     params=st.dictionaries(TEXT, TEXT | st.integers() | st.booleans() | st.lists(TEXT, max_size=3), max_size=4),
     deadline_seconds=st.none() | st.floats(0.1, 1e6),
+    convergence=st.builds(Convergence, timeout_seconds=st.none() | st.floats(0.1, 1e6)),
     xml=TEXT,
     performed=st.booleans(),
     error=st.none() | st.builds(ErrorInfo, code=TEXT, message=TEXT, phase=TEXT),
     source_state=st.none() | st.sampled_from(DomainState),
     downtime_seconds=st.none() | st.floats(0, 1e6),
     transferred_bytes=st.none() | st.integers(0, 2**63),
+    total_seconds=st.none() | st.floats(0, 1e6),
+    iterations=st.none() | st.integers(0, 2**31),
 )
 
 

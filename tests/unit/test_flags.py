@@ -130,6 +130,14 @@ def test_options_change_the_defaults() -> None:
     assert resolve("qemu", {"undefine_source": False, "offline": True, "live": False}) == 0x408
 
 
+def test_offline_is_not_live_unless_that_is_asked_for() -> None:
+    """``--offline`` works by itself: the default LIVE goes, in whatever order the options come."""
+    assert resolve("qemu", {"offline": True}) == 0x418
+    assert resolve("qemu", {"offline": True, "live": None}) == 0x418
+    assert resolve("qemu", {"live": True, "offline": True}) == resolve("qemu", {"offline": True, "live": True}) == 0x419
+    assert resolve("qemu", {"offline": False}) == 0x19
+
+
 @given(st.sampled_from(list(PROFILES)), wishes)
 def test_resolving_is_total_and_never_leaves_the_drivers_mask(driver: str, options: dict[str, bool | None]) -> None:
     """Any wishes give a mask that the driver takes, or a refusal; every wish is honoured."""
@@ -151,7 +159,8 @@ def test_resolving_is_total_and_never_leaves_the_drivers_mask(driver: str, optio
     for option, wish in options.items():
         bit = MigrateFlag[option.upper()]
         if wish is None:
-            assert mask & bit == profile.defaults & bit
+            dropped = bit is MigrateFlag.LIVE and options.get("offline")
+            assert mask & bit == (0 if dropped else profile.defaults & bit)
         else:
             assert bool(mask & bit) is wish
 

@@ -200,6 +200,29 @@ class Relaying(RuleBasedStateMachine):
         assert record is not None
         assert stop is record.cancel
 
+    @rule(ident=idents, number=small)
+    def tune(self, ident: str, number: int) -> None:
+        """A wish is taken while perform runs, and at no other time."""
+        record = self.journal.record(ident)
+        answer, *_ = self.journal.tune(ident, f'{{"tuning":"{number}","kind":"set-speed","value":null}}')
+        performs = record is not None and (record.state, record.phase, record.step) == ("active", "perform", "running")
+        expected = "OK" if performs else "GONE" if record is None else "OVER" if record.state == "ended" else "IDLE"
+        assert answer == expected
+
+    @rule(ident=idents, own=st.booleans())
+    def tuned(self, ident: str, own: bool) -> None:
+        """Its runner alone is given the wishes, and takes the oldest away when it is told."""
+        key = f"vmrelay:m:{ident}:tunings"
+        wishes = self.client.lrange(key, 0, -1)
+        try:
+            _, given = self.journal.progress(ident, self._token(ident, own), None, False, NOTHING)
+            assert given == wishes
+            self.journal.note(ident, self._token(ident, own), "tuned", {}, (wishes or ["none"])[0])
+        except LostClaim:
+            assert self.client.lrange(key, 0, -1) == wishes
+        else:
+            assert self.client.lrange(key, 0, -1) == wishes[1:]
+
     @rule()
     def republish(self) -> None:
         """What is overdue is queued, and has the baton that a claim will be compared with."""
@@ -246,6 +269,18 @@ class Relaying(RuleBasedStateMachine):
             in_outbox = self.client.zscore("vmrelay:outbox", record.id) is not None
             assert in_outbox is (record.state == "active" and record.step == "queued")
             assert (self.client.ttl(f"vmrelay:m:{record.id}") > 0) is (record.state == "ended")
+
+    @invariant()
+    def wishes_belong_to_a_running_perform(self) -> None:
+        """Nothing waits for a perform that is over, and each wish waits once."""
+        if not hasattr(self, "journal"):
+            return
+        for key in self.client.scan_iter("vmrelay:m:*:tunings"):
+            record = self.journal.record(str(key).split(":")[2])
+            assert record is not None
+            assert (record.state, record.phase, record.step) == ("active", "perform", "running")
+            wishes = self.client.lrange(key, 0, -1)
+            assert len(wishes) == len(set(wishes))
 
     @invariant()
     def an_end_is_counted_once(self) -> None:

@@ -31,18 +31,18 @@ def tune(self: Task[..., Any], /, *args: object, **kwargs: Any) -> dict[str, str
     if args:
         raise Rejected(f"the arguments of {TUNE} are given by name", code="malformed")
     request = TuneRequest.parse(kwargs)
+    # The task's own id: a wish that is sent twice is one wish.
+    ident = str(self.request.id) if IDENT.fullmatch(self.request.id or "") else uuid.uuid4().hex
     record = patiently(runtime().journal.record, request.migration)
     if record is None:
         raise _unknown(request.migration)
     try:
         refuse_tuning(record, request.kind)
-        # The task's own id: a wish that is sent twice is one wish.
-        ident = self.request.id if IDENT.fullmatch(str(self.request.id)) else uuid.uuid4().hex
-        _ask(request, str(ident))
+        _ask(request, ident)
     except Rejected:
         metrics.tunings.labels(record.driver, request.kind, "refused").inc()
         raise
-    return {"migration": request.migration, "tuning": str(ident), "answer": "asked"}
+    return {"migration": request.migration, "tuning": ident, "answer": "asked"}
 
 
 def refuse_tuning(record: Record, kind: TuningKind) -> None:
