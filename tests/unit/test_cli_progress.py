@@ -33,9 +33,9 @@ STALL = {
     "kind": "not-converging",
     "reason": "memory is dirtied at 120 MiB/s and copied at 100 MiB/s",
     "action": "downtime",
-    "detail": "0.6 s",
+    "detail": "0.6 s are allowed",
 }
-STALLED = "stalled: memory is dirtied at 120 MiB/s and copied at 100 MiB/s; allowing a longer downtime (0.6 s)"
+STALLED = "stalled: memory is dirtied at 120 MiB/s and copied at 100 MiB/s; downtime: 0.6 s are allowed"
 PHASE = {"phase": "perform", "host": "alpha", "attempt": 1}
 REFUSAL = {"code": "VIR_ERR_OPERATION_INVALID", "message": "not allowed"}
 EVENTS: list[tuple[str, dict[str, Any], str]] = [
@@ -57,7 +57,7 @@ EVENTS: list[tuple[str, dict[str, Any], str]] = [
     ("progress", {"percent": 7}, "7 %"),
     ("progress", RUNNING, f"42 %, {DETAILS}"),
     ("stalled", STALL, STALLED),
-    ("stalled", STALL | {"action": "report", "detail": ""}, STALLED.split(";", maxsplit=1)[0] + "; it goes on"),
+    ("stalled", STALL | {"action": "report", "detail": ""}, STALLED.split(";", maxsplit=1)[0] + "; report: it goes on"),
     ("tuned", {"tuning": "1", "kind": "set-downtime", "value": 500, "error": None}, "set-downtime 500 ms: done"),
     ("tuned", {"tuning": "1", "kind": "set-postcopy-speed", "value": 0}, "set-postcopy-speed 0 MiB/s: done"),
     (

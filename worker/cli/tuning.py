@@ -11,8 +11,9 @@ import click
 from worker.cli import client, words
 from worker.cli.exits import FAILED, MOVED, TIMED_OUT
 from worker.cli.migrations import find
-from worker.contract import TUNE, TuneRequest
+from worker.contract import TUNE, TUNING_RANGES
 from worker.hypervisors.base import TuningKind
+from worker.journal import Journal
 
 Command = Callable[..., None]
 
@@ -95,38 +96,44 @@ def postcopy(ctx: click.Context, /, migration: str, **more: Any) -> None:  # noq
 def _tune(
     migration: str, kind: TuningKind, value: int | None, *, requested_by: str, wait: bool, timeout: float, output: str
 ) -> int:
-    wish = {"migration": migration, "kind": str(kind), "value": value, "requested_by": requested_by}
-    TuneRequest.parse(wish)
-    wish["migration"] = ident = find(migration).id
+    check_value(kind, value)
+    record = find(migration)
+    wish = {"migration": record.id, "kind": str(kind), "value": value, "requested_by": requested_by}
     answer = client.ask(TUNE, {name: given for name, given in wish.items() if given not in (None, "")})
-    became = _became(ident, answer["tuning"], timeout) if wait else None
-    code = MOVED if not wait else TIMED_OUT if became is None else FAILED if became.get("error") else MOVED
+    became = await_tuned(client.journal(), record.id, answer["tuning"], timeout) if wait else None
+    error = became.get("error") if became else None
     if output == "json":
-        error = became.get("error") if became else None
         said = "asked" if became is None else "refused" if error else "done"
         client.as_json(answer | {"kind": str(kind), "value": value, "answer": said, "error": error})
     elif became is not None:
-        click.echo(words.tuned(became), err=bool(became.get("error")))
+        click.echo(words.tuned(became), err=bool(error))
     elif not wait:
-        click.echo(f"{ident} {answer['answer']}")
+        click.echo(f"{record.id} {answer['answer']}")
     if wait and became is None:
-        click.echo(f"no answer after {timeout:g} s; it may still come: vmrelay status {ident} --events", err=True)
-    return code
+        click.echo(f"no answer after {timeout:g} s; it may still come: vmrelay status {record.id} --events", err=True)
+        return TIMED_OUT
+    return FAILED if error else MOVED
 
 
-def _became(ident: str, tuning: str, seconds: float) -> dict[str, Any] | None:
-    """What the hypervisor said to a wish; ``None`` where it said nothing in time."""
-    book, after = client.journal(), "0"
-    deadline = time.monotonic() + seconds
+def check_value(kind: TuningKind, value: int | None) -> None:
+    """Raises ``click.UsageError`` for a value that no hypervisor takes."""
+    low, high = TUNING_RANGES.get(kind, (0, 0))
+    if value is not None and not low <= value <= high:
+        raise click.UsageError(f"{kind} takes a value of {low} to {high} {words.UNITS[kind]}")
+
+
+def await_tuned(journal: Journal, ident: str, tuning: str, seconds: float) -> dict[str, Any] | None:
+    """What the hypervisor said to a wish (the event ``tuned``); ``None`` where it said nothing in time."""
+    after, deadline = "0", time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
-        # A record that ended says nothing more; its events are read once after it was seen so.
-        record = book.record(ident)
+        # Nothing follows the end of a record: its events are read once more after it was seen to be over.
+        record = journal.record(ident)
         over = record is None or record.state in ("ended", "in-doubt")
-        for at, kind, data in book.events(ident, after, None if over else min(left, 1.0)):
+        for at, kind, data in journal.events(ident, after, None if over else min(left, 1.0)):
             after = at
-            if kind == "tuned" and data.get("tuning") == tuning:
+            if kind == "tuned" and data["tuning"] == tuning:
                 return data
         if over:
-            message = "the migration ended first"
-            return {"tuning": tuning, "kind": "tuning", "error": {"code": "over", "message": message}}
+            error = {"code": "over", "message": "the migration ended before it was done"}
+            return {"tuning": tuning, "kind": "tuning", "error": error}
     return None

@@ -8,12 +8,12 @@ from typing import Any
 
 ACTIONS = {
     "report": "it goes on",
-    "abort": "giving up",
-    "suspend": "pausing the guest until it has moved",
-    "postcopy": "switching to post-copy",
-    "downtime": "allowing a longer downtime",
+    "abort": "it is given up",
+    "suspend": "the guest is paused until it has moved",
+    "postcopy": "it switches to post-copy",
+    "downtime": "a longer downtime is allowed",
 }
-"""What is done about a stall (``StallAction``)."""
+"""What is done about a stall (``StallAction``), where the driver says no more."""
 UNITS = {"set-downtime": "ms", "set-speed": "MiB/s", "set-postcopy-speed": "MiB/s"}
 """What a tuning's value is counted in (``TuningKind``)."""
 Event = dict[str, Any]
@@ -78,8 +78,8 @@ def _phase_ended(data: Event) -> str:
 
 
 def _stalled(data: Event) -> str:
-    action = ACTIONS.get(data["action"], data["action"])
-    return f"stalled: {data['reason']}; {action}" + (f" ({data['detail']})" if data.get("detail") else "")
+    action = data["action"]
+    return f"stalled: {data['reason']}; {action}: {data.get('detail') or ACTIONS.get(action, 'asked for')}"
 
 
 EVENTS: Mapping[str, Callable[[Event], str]] = {
