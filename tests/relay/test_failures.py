@@ -135,11 +135,14 @@ def test_a_domain_that_vanished_is_an_error_of_begin(relay: Relay) -> None:
 
 
 def test_a_deadline_ends_a_perform_that_takes_too_long(relay: Relay) -> None:
-    """Outcome failed with the code deadline, no further attempt, and the guest runs on its source."""
+    """Outcome failed with the code deadline, no further attempt, counted so, and the guest runs on its source."""
     name = relay.vm(memory_mib=LARGE)
+    labels = {"driver": "vz", "outcome": "failed", "reason": "deadline"}
+    before = relay.metrics("alpha", "vmrelay_migrations_total", **labels)
     ident = relay.migrate(name, deadline_seconds=0.5)
     record = relay.wait(ident)
     assert (record.outcome, record.reason, record.attempt) == ("failed", "deadline", 1)
+    assert relay.metrics("alpha", "vmrelay_migrations_total", **labels) == before + 1
     assert relay.where(name) == {"alpha": "running"}
 
 

@@ -80,7 +80,7 @@ def test_the_result_document_tells_all_of_a_migration(relay: Relay) -> None:
     assert all(phase["seconds"] >= 0 for phase in document["phases"])
     assert document["downtime_seconds"] >= 0
     assert document["transferred_bytes"] > 0
-    assert document["error"] is None
+    assert document["error"] is document["warning"] is document["stalled"] is None
     assert (document["requested_by"], document["reason"]) == ("tests", "maintenance")
     assert (document["source"], document["destination"], document["destination_name"]) == ("alpha", "beta", name)
     assert document["created"] <= document["ended"]

@@ -68,6 +68,10 @@ MALFORMED: list[dict[str, Any]] = [
     {"domain": "web", "destination": "beta", "deadline_seconds": "5"},
     {"domain": "web", "destination": "beta", "deadline_seconds": float("nan")},
     {"domain": "web", "destination": "beta", "deadline_seconds": 1e300},
+    {"domain": "web", "destination": "beta", "on_stall": "pray"},
+    {"domain": "web", "destination": "beta", "timeout_seconds": 0},
+    {"domain": "web", "destination": "beta", "timeout_seconds": 5, "on_timeout": "abort"},
+    {"domain": "web", "destination": "beta", "postcopy_after_precopy": 1},
     {"domain": "web", "destination": "beta", "attempts": 0},
     {"domain": "web", "destination": "beta", "attempts": True},
     {"domain": "web", "destination": "beta", "reason": "x" * 501},
@@ -163,6 +167,17 @@ def test_parameters(untouched: Relay) -> None:
         code, text = rejected(untouched, domain=name, destination="beta", params=params)
         assert code
         assert text
+
+
+def test_what_cannot_be_steered(untouched: Relay) -> None:
+    """The SDK cannot steer a running migration: what would, is refused with that reason, and a report is not."""
+    name = untouched.vm()
+    for steering in ({"on_stall": "abort"}, {"timeout_seconds": 5}, {"postcopy_after_precopy": True}):
+        code, text = rejected(untouched, domain=name, destination="beta", **steering)
+        assert code == "not-supported"
+        assert "the Virtuozzo SDK cannot steer a running migration" in text
+    asked = {"on_stall": "report", "on_timeout": "suspend"}
+    assert rejected(untouched, domain=name, destination="beta", **asked)[0] == "needs-timeout"
 
 
 def test_a_busy_domain_names_its_migration(relay: Relay) -> None:
