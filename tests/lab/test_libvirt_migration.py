@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import threading
 import uuid as uuids
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import command
+from conftest import LIVE
 
-from worker.errors import Cancelled, HypervisorError, Rejected, Retry
-from worker.hypervisors.base import DomainState, Move, Stop
+from worker.errors import HypervisorError, Rejected, Retry
+from worker.hypervisors.base import DomainState, Move
 from worker.hypervisors.flags import MigrateFlag as Flag
 
 if TYPE_CHECKING:
@@ -19,19 +18,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
-ABSENT, RUNNING, PAUSED = DomainState.ABSENT, DomainState.RUNNING, DomainState.PAUSED
-PAUSED_OUT, PAUSED_IN, MIGRATING = DomainState.PAUSED_OUT, DomainState.PAUSED_IN, DomainState.MIGRATING
-LIVE = int(Flag.LIVE | Flag.PERSIST_DEST | Flag.UNDEFINE_SOURCE)
-SLOW = {"bandwidth": 1}  # MiB/s: a guest that dirties more than that is copied for ever
-
-
-def suspend(stage: Stage, uuid: str) -> None:
-    """Pause a guest as its user would."""
-    import libvirt
-
-    connection = libvirt.open(stage.lab.uris["alpha"])
-    connection.lookupByUUIDString(uuid).suspend()
-    connection.close()
+ABSENT = DomainState.ABSENT
+RUNNING = DomainState.RUNNING
+PAUSED = DomainState.PAUSED
+PAUSED_OUT = DomainState.PAUSED_OUT
+PAUSED_IN = DomainState.PAUSED_IN
+MIGRATING = DomainState.MIGRATING
 
 
 def test_there_and_back(stage: Stage) -> None:
@@ -73,7 +65,8 @@ def test_source_definition_stays_without_undefine(stage: Stage) -> None:
 def test_paused_guest_arrives_paused(stage: Stage) -> None:
     """A guest that its user paused arrives paused, and beats on when it is resumed there."""
     guest = stage.guest("sleeper")
-    suspend(stage, guest.uuid)
+    with stage.by_hand("alpha", guest.uuid) as domain:
+        domain.suspend()
     begun = stage.source.begin(guest.move(), stage.watch)
     assert begun.paused
     move = guest.move(LIVE | int(Flag.PAUSED))
@@ -95,138 +88,6 @@ def test_paused_on_request(stage: Stage) -> None:
     assert stage.states(guest.uuid) == (ABSENT, PAUSED)
 
 
-def test_cancelled_after_prepare(stage: Stage) -> None:
-    """An attempt dropped after prepare leaves the guest running, and the next one succeeds."""
-    guest = stage.guest("stayer")
-    stage.up_to_prepare(guest.move())
-    stage.drop(guest.move())
-    guest.beats_on()
-    stage.migrate(guest.move())
-    guest.beats_on()
-
-
-def test_cancelled_after_perform(stage: Stage) -> None:
-    """An attempt dropped after perform lets the guest run on at its source with every beat."""
-    guest = stage.guest("returner")
-    stage.up_to_perform(guest.move())
-    stage.drop(guest.move())
-    guest.beats_on()
-
-
-@pytest.mark.parametrize("why", list(Stop))
-def test_stopped_during_perform(stage: Stage, why: Stop) -> None:
-    """A perform told to stop is aborted with progress seen, and the guest runs on at its source."""
-    guest = stage.guest(f"stopped-{why}", rate=16)
-    deadline = 0.3 if why is Stop.DEADLINE else None
-    move = guest.move(params=SLOW, deadline_seconds=deadline)
-    if why is not Stop.DEADLINE:  # which perform finds by itself
-        stage.watch.stopping = lambda: why if len(stage.watch.seen) > 2 else None
-    begun, prepared = stage.up_to_prepare(move)
-    with pytest.raises(Cancelled, match=str(why)):
-        stage.source.perform(move, begun.xml, prepared.uri, prepared.cookie, stage.watch)
-    assert any(progress.total_bytes for progress in stage.watch.seen)
-    stage.drop(move)
-    guest.beats_on()
-
-
-def test_aborted_from_elsewhere(stage: Stage) -> None:
-    """A perform aborted by somebody else fails as aborted, and what comes next is an operator's choice."""
-    guest = stage.guest("aborted", rate=16)
-    move = guest.move(params=SLOW)
-    begun, prepared = stage.up_to_prepare(move)
-    copying = threading.Event()
-
-    def abort() -> None:
-        copying.wait(30)
-        stage.source.abort(guest.uuid)
-
-    def told() -> Stop | None:
-        if stage.watch.seen and stage.watch.seen[-1].total_bytes:
-            copying.set()
-        return None
-
-    stage.watch.stopping = told
-    thread = threading.Thread(target=abort)
-    thread.start()
-    with pytest.raises(HypervisorError) as caught:
-        stage.source.perform(move, begun.xml, prepared.uri, prepared.cookie, stage.watch)
-    thread.join()
-    assert (caught.value.code, caught.value.after) == ("VIR_ERR_OPERATION_ABORTED", Retry.OPERATOR)
-    stage.drop(move)
-    stage.source.abort(guest.uuid)
-    stage.source.abort(str(uuids.uuid4()))
-    guest.beats_on()
-
-
-def test_watch_that_fails_leaves_no_perform_behind(stage: Stage) -> None:
-    """What the watch raises comes out of perform only when the copying has ended."""
-    guest = stage.guest("watched", rate=16)
-    move = guest.move(params=SLOW)
-    begun, prepared = stage.up_to_prepare(move)
-
-    def broken() -> Stop | None:
-        raise LookupError("the journal is gone")
-
-    stage.watch.stopping = broken
-    with pytest.raises(LookupError):
-        stage.source.perform(move, begun.xml, prepared.uri, prepared.cookie, stage.watch)
-    assert stage.source.inspect(guest.uuid).state is RUNNING
-    stage.drop(move)
-    guest.beats_on()
-
-
-def test_destination_connection_lost_before_perform(stage: Stage) -> None:
-    """The incoming domain dies with the connection that prepared it: perform fails, the source runs on."""
-    guest = stage.guest("deserted")
-    begun, prepared = stage.up_to_prepare(guest.move())
-    stage.destination.close()
-    with pytest.raises(HypervisorError) as caught:
-        stage.source.perform(guest.move(), begun.xml, prepared.uri, prepared.cookie, stage.watch)
-    assert (caught.value.retry, caught.value.after) == (Retry.VERIFY, Retry.TRANSIENT)
-    stage.drop(guest.move())
-    guest.beats_on()
-    stage.migrate(guest.move())
-    guest.beats_on()
-
-
-def test_source_connection_lost_before_perform(stage: Stage) -> None:
-    """libvirt drops the job with the connection that began it: perform is not even tried."""
-    guest = stage.guest("orphan")
-    begun, prepared = stage.up_to_prepare(guest.move())
-    stage.source.close()
-    with pytest.raises(HypervisorError, match="begin again") as caught:
-        stage.source.perform(guest.move(), begun.xml, prepared.uri, prepared.cookie, stage.watch)
-    assert (caught.value.retry, caught.value.untouched) == (Retry.REPREPARE, True)
-    stage.drop(guest.move())
-    guest.beats_on()
-
-
-def test_both_connections_lost_after_perform(stage: Stage) -> None:
-    """Paused on the source and gone from the destination: the source is resumed, and no beat is lost."""
-    guest = stage.guest("stranded")
-    stage.up_to_perform(guest.move())
-    stage.source.close()
-    stage.destination.close()
-    assert stage.source.inspect(guest.uuid).state is PAUSED_OUT
-    stage.drop(guest.move())
-    guest.beats_on()
-
-
-def test_source_connection_lost_after_perform(stage: Stage) -> None:
-    """The guest is finished on the destination, even without a cookie; the source's copy is removed."""
-    guest = stage.guest("widow")
-    stage.up_to_perform(guest.move())
-    stage.source.close()
-    assert stage.states(guest.uuid) == (PAUSED_OUT, PAUSED_IN)
-    assert stage.destination.finish(guest.move(), b"", False, stage.watch).domain.state is RUNNING
-    with pytest.raises(HypervisorError, match="is still on alpha"):
-        stage.source.confirm(guest.move(), b"", False, stage.watch)
-    stage.source.remove(guest.uuid)
-    stage.source.remove(guest.uuid)
-    assert stage.states(guest.uuid) == (ABSENT, RUNNING)
-    guest.beats_on()
-
-
 def test_what_would_crash_libvirtd_is_refused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prepare without a cookie and perform without a URI never reach libvirt."""
     from worker.hypervisors.libvirt import phases
@@ -245,20 +106,6 @@ def test_what_would_crash_libvirtd_is_refused(stage: Stage, monkeypatch: pytest.
         stage.source.perform(guest.move(), begun.xml, "", b"cookie", stage.watch)
     assert caught.value.untouched
     stage.drop(guest.move())
-
-
-def test_refused_perform_frees_the_source(stage: Stage) -> None:
-    """A perform that libvirt refuses before it takes the job leaves no job behind."""
-    guest = stage.guest("freed")
-    begun, prepared = stage.up_to_prepare(guest.move())
-    bad = guest.move(params={"auto_converge.initial": 20})
-    with pytest.raises(HypervisorError) as caught:
-        stage.source.perform(bad, begun.xml, prepared.uri, prepared.cookie, stage.watch)
-    assert (caught.value.code, caught.value.retry) == ("VIR_ERR_INVALID_ARG", Retry.PERMANENT)
-    assert stage.source.inspect(guest.uuid).state is RUNNING
-    stage.drop(guest.move())
-    stage.migrate(guest.move())
-    guest.beats_on()
 
 
 def test_perform_is_made_once(stage: Stage) -> None:
@@ -338,25 +185,6 @@ def test_repeated_finish_and_confirm(stage: Stage) -> None:
     guest.beats_on()
 
 
-def test_repeated_cancelled_finish_and_confirm(stage: Stage) -> None:
-    """Dropping an attempt twice changes nothing more."""
-    guest = stage.guest("dropped")
-    stage.up_to_prepare(guest.move())
-    stage.drop(guest.move())
-    stage.drop(guest.move())
-    guest.beats_on()
-
-
-def test_cancelled_finish_tells_that_the_guest_runs(stage: Stage) -> None:
-    """A cancelled finish that comes after a good one shows the running guest and does not harm it."""
-    guest = stage.guest("late")
-    move = guest.move()
-    finished = stage.destination.finish(move, stage.up_to_perform(move), False, stage.watch)
-    assert stage.destination.finish(move, b"", True, stage.watch).domain.state is RUNNING
-    stage.source.confirm(move, finished.cookie, False, stage.watch)
-    guest.beats_on()
-
-
 def test_nothing_secret_is_logged(
     stage: Stage, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -383,46 +211,3 @@ def test_nothing_secret_is_logged(
         assert error.code == "VIR_ERR_XML_DETAIL"
         assert "<domain" not in str(error)
         assert secret not in str(error)
-
-
-def test_daemon_killed_and_back(stage: Stage) -> None:
-    """A dead daemon is a transient error, the guest runs on, and the driver connects anew by itself."""
-    guest = stage.guest("survivor")
-    stage.source.begin(guest.move(), stage.watch)
-    command("host", stage.lab.folder, "alpha", "kill")
-    try:
-        with pytest.raises(HypervisorError) as caught:
-            stage.source.inspect(guest.uuid)
-        assert (caught.value.retry, caught.value.untouched) == (Retry.TRANSIENT, True)
-        with pytest.raises(HypervisorError):
-            stage.source.begin(guest.move(), stage.watch)
-        assert len(stage.watch.retried) == 3
-    finally:
-        command("host", stage.lab.folder, "alpha", "start")
-    guest.beats_on()
-    stage.migrate(guest.move())
-    guest.beats_on()
-
-
-def test_source_daemon_killed_during_perform(stage: Stage) -> None:
-    """The answer of a perform is lost with its daemon: verify, and both sides are settled afterwards."""
-    guest = stage.guest("shaken", rate=16)
-    move = guest.move(params=SLOW)
-    begun, prepared = stage.up_to_prepare(move)
-    killed: list[bool] = []
-
-    def kill() -> Stop | None:
-        if not killed and stage.watch.seen and stage.watch.seen[-1].total_bytes:
-            killed.append(True)
-            command("host", stage.lab.folder, "alpha", "kill")
-        return None
-
-    stage.watch.stopping = kill
-    try:
-        with pytest.raises(HypervisorError) as caught:
-            stage.source.perform(move, begun.xml, prepared.uri, prepared.cookie, stage.watch)
-        assert (caught.value.retry, caught.value.after) == (Retry.VERIFY, Retry.TRANSIENT)
-    finally:
-        command("host", stage.lab.folder, "alpha", "start")
-    stage.drop(move)
-    guest.beats_on()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid as uuids
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +21,7 @@ OFFLINE = int(Flag.OFFLINE | Flag.PERSIST_DEST | Flag.UNDEFINE_SOURCE)
 
 
 @pytest.fixture
-def move(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Move]:
+def move(stage: Stage, request: pytest.FixtureRequest) -> Move:
     """What an attempt with a domain that is defined on alpha is to do."""
     import libvirt
 
@@ -34,7 +33,7 @@ def move(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Move]:
     )
     connection.close()
     stage.guests.append(uuid)
-    yield Move("still", uuid, flags)
+    return Move("still", uuid, flags)
 
 
 def undo(stage: Stage, move: Move) -> None:

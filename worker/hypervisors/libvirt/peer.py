@@ -19,7 +19,7 @@ from worker.hypervisors.libvirt.host import Host, has_arrived
 from worker.hypervisors.libvirt.performing import watched
 from worker.hypervisors.retry import with_retries
 
-_SETTLING_SECONDS = 5.0
+SETTLING_SECONDS = 5.0
 """The destination's daemon ends an incoming migration this soon after the source's has let go of it."""
 
 
@@ -84,7 +84,7 @@ class PeerToPeer:
 
     def _settled(self, uuid: str) -> Domain:
         """What is here once an incoming migration has ended, or after a while anyway."""
-        deadline = time.monotonic() + _SETTLING_SECONDS
+        deadline = time.monotonic() + SETTLING_SECONDS
         while True:
             seen = self._host.inspect(uuid)
             if seen.state is not DomainState.PAUSED_IN or time.monotonic() > deadline:
