@@ -80,7 +80,10 @@ class StallSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     action: StallAction = StallAction.REPORT
-    """``report``, ``abort``, ``suspend``, ``postcopy`` or ``downtime``, where the request names none."""
+    """``report``, ``abort``, ``suspend``, ``postcopy`` or ``downtime``, where the request names none.
+
+    Where the driver cannot steer a running perform or the flags do not allow post-copy, a stall is only reported.
+    """
     rounds: int = Field(default=3, ge=1)
     """So many whole rounds of copying in a row that do not get nearer to the end."""
     no_data_seconds: float = Field(default=60.0, gt=0)
