@@ -21,9 +21,7 @@ demo-libvirt: ## Migrate several QEMU guests at once between two real libvirt ho
 	@$(BIN)/vmrelay demo --libvirt $(keep) $(ARGS)
 
 test: ## Install what the tests need, then lint and run every test
-	@command -v promtool >/dev/null || scripts/debian-packages prometheus
-	@deploy/lab/install
-	@scripts/bootstrap --dev --libvirt
+	@scripts/prepare-tests
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/pytest $(ARGS)
 

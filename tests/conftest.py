@@ -13,6 +13,8 @@ from libvirt_lab import Lab, Stage, load_heartbeat, open_stage, two_hosts
 
 from worker.embedded import EmbeddedRedis
 
+pytest_plugins = ["skips"]  # tests/support/skips.py
+
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
@@ -56,7 +58,7 @@ def heartbeat() -> ModuleType:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """Two real libvirt hosts, alpha and beta, for the whole run."""
-    yield from two_hosts()
+    yield from two_hosts("--tls")
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def stage(lab: Lab, heartbeat: ModuleType) -> Iterator[Stage]:
 @pytest.fixture(scope="session")
 def netns_lab() -> Iterator[Lab]:
     """Two hosts, alpha and beta, each in namespaces of its own, for the whole run: mark the test ``netns``."""
-    yield from two_hosts("--netns")
+    yield from two_hosts("--netns", "--tls")
 
 
 @pytest.fixture
