@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from libvirt_lab import Lab, command
 from libvirt_relay import LibvirtRelay
 from relay_lab import running_relay, until
 
+from worker.journal.record import ORDER
+
 if TYPE_CHECKING:
     from worker.journal import Record
 
@@ -22,6 +25,7 @@ pytestmark = pytest.mark.lab
 
 CRAWL = {"bandwidth": 1}  # MiB/s: a guest that dirties more than that is copied for ever
 WALK = {"bandwidth": 8}
+BUSY = {"bandwidth": 16}  # less than a guest of 16 MiB dirties at 64 MiB/s, and a round takes a second
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,7 @@ def test_a_guest_moves_and_everybody_sees_how_far_it_is(relay: LibvirtRelay) -> 
     assert min(each["remaining_bytes"] for each in told) < max(each["remaining_bytes"] for each in told)
     assert any(each["bandwidth_bytes_per_second"] for each in told)
     assert all(each["iteration"] >= 1 for each in told)
-    assert relay.result(ident)["status"] == "SUCCESS"
+    until(lambda: relay.result(ident)["status"] == "SUCCESS", "SUCCESS")
     relay.lives(guest, "beta")
 
 
@@ -93,4 +97,63 @@ def test_a_destination_that_dies_in_mid_perform(relay: LibvirtRelay) -> None:
     assert re.match(r"VIR_ERR_|connection-lost", record.reason)
     relay.lives(guest, "alpha")
     relay.moved("survivor")
+    relay.lives(guest, "beta")
+
+
+def test_a_guest_that_cannot_be_moved_is_given_up(relay: LibvirtRelay) -> None:
+    """With on_stall=abort a perform that does not converge fails as stalled, with its numbers, and is counted."""
+    guest = relay.guest("restless", memory=16, rate=64)
+    record = relay.wait(relay.migrate("restless", params=BUSY, on_stall="abort"))
+    assert (record.outcome, record.reason, record.attempt) == ("failed", "stalled", 1)
+    assert re.search(r"the guest dirties [\d.]+ MiB/s, [\d.]+ MiB/s are copied", record.error)
+    [told] = relay.events(record.id, "stalled")
+    assert (told["kind"], told["action"]) == ("not-converging", "abort")
+    assert told["dirty_bytes_per_second"] > 0
+    labels = {"driver": "qemu", "kind": "not-converging", "action": "abort"}
+    assert relay.metrics("alpha", "vmrelay_stalls_total", **labels) == 1
+    assert relay.metrics("alpha", "vmrelay_migrations_total", outcome="failed", reason="stalled") == 1
+    relay.lives(guest, "alpha")
+
+
+def test_a_running_perform_is_tuned(relay: LibvirtRelay) -> None:
+    """Wishes for downtime and speed reach the job that runs, are told and counted; too late they are refused."""
+    guest = relay.guest("tuned", rate=8)
+    ident = relay.migrate("tuned", params=CRAWL)
+    copying(relay, ident)
+    done = relay.cli("set-downtime", ident, "450")
+    assert done.returncode == 0, done.stderr
+    with relay.domain("tuned", "alpha") as domain:
+        assert domain.migrateGetMaxDowntime() == 450
+    relay.send("vmrelay.v1.tune", migration=ident, kind="set-speed", value=1000)
+    assert relay.wait(ident).outcome == "succeeded"
+    tuned = [(told["kind"], told["value"], told.get("error")) for told in relay.events(ident, "tuned")]
+    assert tuned == [("set-downtime", 450, None), ("set-speed", 1000, None)]
+    for kind in ("set-downtime", "set-speed"):
+        assert relay.metrics("alpha", "vmrelay_tunings_total", driver="qemu", kind=kind, result="done") == 1
+    late = relay.send("vmrelay.v1.tune", migration=ident, kind="set-speed", value=1)
+    until(lambda: relay.result(late)["status"] == "FAILURE", "the refusal")
+    assert "is over: succeeded [over]" in str(relay.result(late)["result"])
+    relay.lives(guest, "beta")
+
+
+def test_a_definition_moves_offline(relay: LibvirtRelay) -> None:
+    """A shut-off guest moves with --offline alone, and is then defined on the destination and nowhere else."""
+    guest = relay.guest("sleeper")
+    relay.shut_off(guest)
+    refused = relay.wait(relay.migrate("sleeper"))
+    assert (refused.reason, "--offline" in refused.error) == ("not-running", True), refused
+    done = relay.cli("migrate", "sleeper", "beta", "--offline", "--wait", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    assert [run["name"] for run in json.loads(done.stdout)["phases"]] == list(ORDER)
+    assert relay.where("sleeper") == {"beta": "shutoff"}
+
+
+def test_a_guest_moves_peer_to_peer(relay: LibvirtRelay) -> None:
+    """Peer-to-peer the source's daemon does all; phases, figures and the guest are as with any other move."""
+    guest = relay.guest("peer")
+    record = relay.moved("peer", options={"peer2peer": True})
+    assert "peer2peer" in record.flags_label
+    assert [run.name for run in record.phases] == list(ORDER)
+    assert record.downtime_seconds is not None
+    assert record.transferred_bytes
     relay.lives(guest, "beta")

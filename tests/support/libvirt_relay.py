@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from libvirt_lab import Guest, Lab, command, eventually
 from relay_lab import Relay, until
@@ -24,8 +27,10 @@ class LibvirtRelay(Relay):
         super().__init__(directory, redis)
 
     def inventory(self) -> str:
-        """The lab's hosts; they reach each other's daemons by the same sockets as we do."""
-        return "".join(f'[hosts.{host}]\nuri = "{uri}"\npeer_uri = "{uri}"\n' for host, uri in self.lab.uris.items())
+        """The lab's hosts, and a stall verdict that comes soon."""
+        uris, peers = self.lab.uris, self.lab.peers
+        hosts = "".join(f'[hosts.{host}]\nuri = "{uris[host]}"\npeer_uri = "{peers[host]}"\n' for host in uris)
+        return "[stall]\nrounds = 2\n" + hosts
 
     def guest(self, name: str, host: str = "alpha", memory: int = 32, rate: int = 2) -> Guest:
         """Start a guest; wait for its first beats, and until its host's agent has published it."""
@@ -55,6 +60,23 @@ class LibvirtRelay(Relay):
             finally:
                 connection.close()
         return found
+
+    def shut_off(self, guest: Guest, host: str = "alpha") -> None:
+        """Pull a guest's plug, and wait until its host's agent has published that."""
+        with self.domain(guest.name, host) as domain:
+            domain.destroy()
+        self.published(guest.name, host, "shutoff")
+
+    @contextmanager
+    def domain(self, name: str, host: str) -> Iterator[Any]:
+        """A domain as libvirt-python shows it, over a connection of its own."""
+        import libvirt
+
+        connection = libvirt.open(self.lab.uris[host])
+        try:
+            yield connection.lookupByName(name)
+        finally:
+            connection.close()
 
     def lives(self, guest: Guest, host: str) -> None:
         """See that a guest runs on this host and on no other, and that no beat of it was lost or came twice."""
