@@ -6,6 +6,7 @@ before a test asks for it: a run without the lab needs no libvirt.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import shutil
 import subprocess
@@ -51,6 +52,28 @@ def command(name: str, *arguments: str | Path, **options: Any) -> subprocess.Com
     if done.returncode:
         raise AssertionError(f"deploy/lab/{name} ended with {done.returncode}: {done.stderr.strip()}")
     return done
+
+
+def virsh(uri: str, *words: str | Path) -> str:
+    """What virsh prints."""
+    done = subprocess.run(["virsh", "-q", "-c", uri, *map(str, words)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def traces_of(folder: Path) -> list[str]:
+    """What is there of a lab outside of its folder: processes, mounts of its hosts, devices of its network."""
+    prefix = f"lab{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}-"
+    traces = [device.name for device in Path("/sys/class/net").iterdir() if device.name.startswith(prefix)]
+    for process in Path("/proc").glob("[0-9]*"):
+        for file in ("cmdline", "mountinfo"):
+            try:
+                text = (process / file).read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue  # it ended meanwhile
+            if f"{folder}/" in text:
+                traces.append(f"{process.name} {file}: {text[:200]}")
+    return traces
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:
@@ -153,10 +176,14 @@ class Guest:
         """What an attempt with this guest is to do."""
         return Move(self.name, self.uuid, flags, **rest)
 
-    def beats_on(self) -> None:
-        """Wait until new beats come, and see that none was lost, repeated or begun anew."""
+    def some_beats(self) -> None:
+        """Wait until new beats come."""
         before = self.heartbeat.read(self.serial).beats
         eventually(lambda: self.heartbeat.read(self.serial).beats > before + 2, f"beats of {self.name}")
+
+    def beats_on(self) -> None:
+        """Wait until new beats come, and see that none was lost, repeated or begun anew."""
+        self.some_beats()
         assert self.heartbeat.read(self.serial).unbroken
 
 
@@ -171,9 +198,9 @@ class Stage:
     watch: Recorder = field(default_factory=Recorder)
     guests: list[str] = field(default_factory=list)
 
-    def guest(self, name: str, host: str = "alpha", memory: int = 32, rate: int = 2) -> Guest:
-        """Start a guest and wait for its first beats."""
-        words = ["guest", self.lab.folder, host, name, "-m", str(memory), "-r", str(rate)]
+    def guest(self, name: str, host: str = "alpha", memory: int = 32, rate: int = 2, disk: int = 0) -> Guest:
+        """Start a guest and wait for its first beats; all sizes in MiB, without a disk for 0."""
+        words = ["guest", self.lab.folder, host, name, "-m", str(memory), "-r", str(rate), "-d", str(disk)]
         serial = Path(command(*words).stdout.strip())  # type: ignore[arg-type]
         owner = self.source if host == "alpha" else self.destination
         uuid = next(domain.uuid for domain in owner.domains() if domain.name == name)
