@@ -6,6 +6,7 @@ Sources: ``virDomainDefParseString``, ``virDomainDefCheckABIStability`` of libvi
 from __future__ import annotations
 
 import re
+from uuid import UUID
 from xml.etree.ElementTree import Element
 
 from worker.errors import Rejected
@@ -55,10 +56,15 @@ def check_same_abi(xml: str, *, name: str, uuid: str) -> None:
     if root is None:
         return
     found = _text(root, "uuid")
-    if found and found != uuid:
+    if found and (found := _plain(found)) != _plain(uuid):
         raise _abi(f"Target domain uuid {found} does not match source {uuid}")
     if (found := _text(root, "name")) != name:
         raise _abi(f"Target domain name '{found}' does not match source '{name}'")
+
+
+def _plain(uuid: str) -> str:
+    """As libvirt prints it: it reads capitals, and hyphens where anybody puts them."""
+    return str(UUID("".join(uuid.split()))) if uuid_ok(uuid) else uuid
 
 
 def _abi(message: str) -> Rejected:

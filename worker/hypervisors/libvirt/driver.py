@@ -64,7 +64,7 @@ class LibvirtHypervisor:
         """
         domain, generation = with_retries(self._host.config.retry, watch, lambda: self._host.get(move.uuid))
         seen = calling(lambda: look(domain), effect=False)
-        check_migration(self.profile, move.flags, move.params, seen.state)
+        check_migration(self.profile, move.flags, move.params, seen.state, domain=move.domain, uuid=move.uuid)
         _check_offline(move, seen)
         self._host.connection.features.check(move, self._host.name)
         return self._way(move).begin(move, domain, generation, seen)
