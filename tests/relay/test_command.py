@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 from honcho.environ import parse_procfile
-from relay_lab import LARGE, Relay
+from relay_lab import LARGE, VMRELAY, Relay
 
 from worker.cli.main import COMMANDS, cli
+from worker.leash import leashed
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,6 +103,27 @@ def test_verbose_and_watch_tell_progress(relay: Relay) -> None:
     assert not re.search(r"^\d+ %", silent.stderr, re.MULTILINE)
     watched = relay.cli("watch", document["id"])
     assert re.search(r"^\d+ %", watched.stderr, re.MULTILINE)
+
+
+def test_a_terminal_shows_a_bar(relay: Relay) -> None:
+    """With standard error on a terminal the command waits and draws percent and phase; the outcome is a line."""
+    ours, theirs = pty.openpty()
+    environment = relay.environment | {"NO_COLOR": "1", "COLUMNS": "120", "TERM": "xterm"}
+    words = ["migrate", relay.vm(memory_mib=20_000), "beta"]
+    process = subprocess.Popen(
+        leashed([str(VMRELAY), *words]), env=environment, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs
+    )
+    os.close(theirs)
+    drawn = b""
+    with suppress(OSError):  # how Linux tells that nobody has the other end open any more
+        while piece := os.read(ours, 65536):
+            drawn += piece
+    os.close(ours)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, drawn
+    assert b"is on beta (" in said
+    assert re.search(rb"perform on alpha .* [1-9]\d? %", drawn)
+    assert not re.search(rb"\x1b\[(?:\d;)*[349]\dm", drawn)
 
 
 TUNINGS = (("set-downtime", 500), ("set-speed", 100), ("set-speed", 0, "--postcopy"), ("postcopy",))
