@@ -358,3 +358,21 @@ def test_a_rejected_request_holds_nothing(journal: Journal) -> None:
     assert journal.count("ended") == 1
     journal.forget_ended(-1)
     assert journal.count("ended") == 0
+
+
+def test_what_was_measured_and_what_went_wrong_is_in_the_document(journal: Journal) -> None:
+    """Fields of the end come back as what they are: seconds, counts, a warning."""
+    journal.submit("m", fields("web", "alpha", "beta"), {}, "b", (1, 1))
+    assert journal.claim("m", 1, 1, "begin", "b", "t", "alpha", NOTHING).won
+    measured: dict[str, str | int | float | None] = {
+        "downtime_seconds": 0.25,
+        "transferred_bytes": 4096,
+        "total_seconds": 12.5,
+        "iterations": 3,
+    }
+    ended = measured | {"outcome": "succeeded", "warning": "confirm was not answered"}
+    _, record = journal.conclude("m", "t", {"host": "alpha", "seconds": 0}, ended, KEEP, None)
+    document = record.document()
+    assert {name: document[name] for name in measured} == measured
+    assert isinstance(document["iterations"], int)
+    assert (document["warning"], document["stalled"]) == ("confirm was not answered", None)

@@ -161,6 +161,7 @@ def test_wishes_are_bounded_and_sent_twice_are_one(journal: Journal, ask: Ask) -
         ask()
     assert refusal.value.code == "too-many-tunings"
     assert journal.client.llen("vmrelay:m:m:tunings") == 16
+    assert 0 < journal.client.ttl("vmrelay:m:m:tunings") <= 3600
 
 
 def test_a_kind_of_tomorrow_is_left_alone(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,26 +241,6 @@ def test_progress_is_shown_whole_and_small(journal: Journal, monkeypatch: pytest
         "iteration": 3,
         "expected_downtime_seconds": 0.4,
     }
-
-
-def test_the_gauges_of_a_host_are_sums_and_fall_to_nothing() -> None:
-    """Over the performs that run now; one that ended, twice even, no longer counts."""
-    leaving = metrics.Leaving("sums")
-
-    def shown() -> tuple[float, ...]:
-        gauges = (metrics.perform_remaining_bytes, metrics.perform_bandwidth, metrics.perform_dirty)
-        return tuple(value(gauge, "sums") for gauge in gauges)
-
-    assert shown() == (0, 0, 0)
-    leaving.at("a", Progress(remaining_bytes=100, bandwidth_bytes_per_second=10, dirty_bytes_per_second=1))
-    leaving.at("b", Progress(remaining_bytes=200, bandwidth_bytes_per_second=20, dirty_bytes_per_second=2))
-    leaving.at("a", Progress(remaining_bytes=50, bandwidth_bytes_per_second=5))
-    assert shown() == (250, 25, 2)
-    leaving.over("b")
-    leaving.over("b")
-    assert shown() == (50, 5, 0)
-    leaving.over("a")
-    assert shown() == (0, 0, 0)
 
 
 @given(looks=st.lists(st.tuples(st.floats(0.5, 3600), st.integers(0, 100), st.booleans()), max_size=400))

@@ -11,4 +11,6 @@ local wishes = record .. ':tunings'
 if redis.call('LPOS', wishes, ARGV[2]) then return {'OK'} end
 if redis.call('LLEN', wishes) >= tonumber(ARGV[3]) then return {'FULL'} end
 redis.call('RPUSH', wishes, ARGV[2])
+-- A perform that lives takes it within a second; nothing shall stay of one whose agent is gone.
+redis.call('EXPIRE', wishes, 3600)
 return {'OK'}
