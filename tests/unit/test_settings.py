@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from worker.errors import Rejected, SettingsError
+from worker.hypervisors.base import StallAction, StallPolicy
 from worker.inventory import Inventory
 from worker.settings import CONFIG_VARIABLE, config_file, load
 
@@ -52,6 +53,8 @@ def test_environment_over_file_over_defaults(file: Path, monkeypatch: pytest.Mon
         ("[hosts.a]\n", "hosts.a.uri"),
         ('[hosts.a]\nuri = "vzsim://x"\nmax_outgoing = -1', "max_outgoing"),
         ('[hosts.a]\nuri = "vzsim://x"\nmore = 1', "more"),
+        ('[stall]\naction = "pray"', "stall.action"),
+        ("[stall]\nrounds = 0", "stall.rounds"),
     ],
 )
 def test_wrong_settings_are_named(file: Path, text: str, part: str) -> None:
@@ -86,3 +89,32 @@ def test_the_inventory_knows_its_hosts_only(file: Path) -> None:
         inventory.host("x" * 500)
     assert refused.value.code == "unknown-host"
     assert len(refused.value.message) < 200
+
+
+def test_what_is_done_about_a_stall(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but a report unless the file, or over it the environment, says otherwise; drivers get the limits."""
+    assert load().stall.action is StallAction.REPORT
+    file.write_text('[stall]\naction = "abort"\nrounds = 5\n[hosts.a]\nuri = "qemu:///system"\n')
+    assert load().stall.action is StallAction.ABORT
+    monkeypatch.setenv("VMRELAY_STALL__ACTION", "downtime")
+    settings = load()
+    assert settings.stall.action is StallAction.DOWNTIME
+    assert Inventory(settings).config("a").stall == StallPolicy(rounds=5)
+
+
+def test_where_other_daemons_reach_a_host(file: Path) -> None:
+    """A remote URI is good for that, a local one is not, and peer_uri has the last word, also to say nowhere."""
+    hosts = {
+        "local": ("qemu:///system", None, ""),
+        "socket": ("qemu+unix:///session?socket=/x", None, ""),
+        "remote": ("qemu+tls://r.example/system", None, "qemu+tls://r.example/system"),
+        "named": ("qemu:///system", "qemu+tls://n.example/system", "qemu+tls://n.example/system"),
+        "closed": ("qemu+ssh://c.example/system", "", ""),
+    }
+    lines = [
+        f'[hosts.{name}]\nuri = "{uri}"\n' + (f'peer_uri = "{peer}"\n' if peer is not None else "")
+        for name, (uri, peer, _) in hosts.items()
+    ]
+    file.write_text("".join(lines))
+    inventory = Inventory(load())
+    assert {name: inventory[name].peer_uri for name in hosts} == {name: seen for name, (_, _, seen) in hosts.items()}
