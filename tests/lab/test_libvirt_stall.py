@@ -194,3 +194,32 @@ def test_no_data(stage: Stage) -> None:
     finished = stage.destination.finish(move, performed.cookie, False, watch)
     assert stage.source.confirm(move, finished.cookie, False, watch).state is DomainState.ABSENT
     guest.beats_on()
+
+
+def test_heart_beats_while_the_hypervisor_hangs(stage: Stage) -> None:
+    """Where QEMU answers nothing any more the watch is called all the same, and a wish to stop is carried out later."""
+    guest, watch = busy_guest(stage, "hung"), steered(stage)
+    move = guest.move(params=BUSY)
+    begun, prepared = stage.up_to_prepare(move)
+    sender = qemu_of(stage.lab.folder, "alpha", "hung")
+    calls: list[int] = []  # how much had been told when the watch was called since QEMU hangs
+
+    def hang() -> Stop | None:
+        if len(watch.seen) < 3:
+            return None
+        if not calls:
+            os.kill(sender, signal.SIGSTOP)
+        calls.append(len(watch.seen))
+        if calls.count(calls[-1]) < 3:  # at most one answer was on its way
+            return Stop.CANCEL if len(calls) > 1 else None
+        os.kill(sender, signal.SIGCONT)
+        return Stop.CANCEL
+
+    watch.stopping = hang
+    try:
+        with pytest.raises(Cancelled):
+            stage.source.perform(move, begun.xml, prepared.uri, prepared.cookie, watch)
+    finally:
+        os.kill(sender, signal.SIGCONT)
+    stage.drop(move)
+    guest.beats_on()

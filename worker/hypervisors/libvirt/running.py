@@ -1,10 +1,16 @@
-"""A running perform: the blocking call in a thread of its own, watched from the thread that asked for it."""
+"""A running perform: the blocking call in a thread of its own, watched from the thread that asked for it.
+
+A QEMU that hangs lets every call about it hang. So what is asked again and again (how far it is) and what
+is ordered when nothing else helps (to abort) go out from threads of their own too: whatever libvirt does,
+the watch is called in time, and the end of perform is noticed at once.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 
 import libvirt
 
@@ -14,6 +20,8 @@ from worker.hypervisors.libvirt.steering import Steering
 HEARTBEAT_SECONDS = 2.0
 """``Watch`` wants to be called at least this often."""
 
+Statistics = dict[str, int]
+
 
 class Running:
     """One blocking call that moves a domain away, started at once."""
@@ -21,21 +29,15 @@ class Running:
     def __init__(self, domain: libvirt.virDomain, call: Callable[[], bytes]) -> None:
         self._domain, self._call = domain, call
         self._done = threading.Event()
+        self._news: SimpleQueue[Statistics] = SimpleQueue()
+        self._aborting: threading.Thread | None = None
         self.aborted = False
         """Whether libvirt took an order to abort: that is then why the call failed, whatever its error says."""
         self.why = ""
         """The verdict, where it was told to stop for a stall."""
         self._cookie = b""
         self._error: BaseException | None = None
-        threading.Thread(target=self._run, name="libvirt-perform", daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            self._cookie = self._call()
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._done.set()
+        self._start("perform", self._run)
 
     def watch_over(self, watch: Watch, host: HostConfig, move: Move) -> Stop | None:
         """Report progress and steer until the call ends; abort it when asked to, by deadline, or by policy.
@@ -44,13 +46,14 @@ class Running:
         ``watch`` raises is raised after the call was aborted and has ended: it is never left behind.
         """
         steering = Steering(self._domain, watch, move.convergence, host.stall)
-        pause = min(host.poll_seconds, HEARTBEAT_SECONDS)
         began = time.monotonic()
+        self._start("look", lambda: self._look(host.poll_seconds))
         stop: Stop | None = None
         try:
-            while not self._done.wait(pause):
-                seconds, progress = time.monotonic() - began, steering.look()
-                stop = stop or watch.stop()
+            while (stats := self._hear()) is not None:
+                seconds, progress = time.monotonic() - began, steering.tell(stats)
+                asked = watch.stop()  # always: it is the heartbeat too
+                stop = stop or asked
                 if stop is None and move.deadline_seconds is not None and seconds > move.deadline_seconds:
                     stop = Stop.DEADLINE
                 if stop is None and (why := steering.steer(progress, seconds)):
@@ -58,11 +61,12 @@ class Running:
                 if stop is not None:
                     self._abort()
         except BaseException:
-            while not self._done.is_set():
+            while self._hear() is not None:
                 self._abort()
-                self._done.wait(pause)
             raise
         finally:
+            if self._aborting is not None:
+                self._aborting.join(HEARTBEAT_SECONDS)  # its answer may come after perform's
             if self._error is not None:
                 steering.undo()
         return stop
@@ -74,10 +78,50 @@ class Running:
             raise self._error
         return self._cookie
 
+    def _run(self) -> None:
+        try:
+            self._cookie = self._call()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._done.set()
+            self._news.put({})
+
+    def _look(self, poll_seconds: float) -> None:
+        """Ask for the job's statistics as long as it runs; where nobody has heard the last ones yet, later."""
+        while not self._done.wait(poll_seconds):
+            if self._news.empty():
+                self._news.put(self._statistics())
+
+    def _statistics(self) -> Statistics:
+        try:
+            stats: Statistics = self._domain.jobStats()
+        except libvirt.libvirtError:
+            return {}  # not yet, or no longer: the call itself tells what happened
+        return stats
+
+    def _hear(self) -> Statistics | None:
+        """The next statistics, or none where libvirt is slow to tell; ``None`` when the call has ended."""
+        try:
+            stats = self._news.get(timeout=HEARTBEAT_SECONDS)
+        except Empty:
+            stats = {}
+        return None if self._done.is_set() else stats
+
     def _abort(self) -> None:
         """Ask libvirt to abort the job; it refuses while there is none yet, so ask again at the next look."""
+        if self._aborting is None or not self._aborting.is_alive():
+            self._aborting = self._start("abort", self._order_abort)
+
+    def _order_abort(self) -> None:
         try:
             self._domain.abortJob()
         except libvirt.libvirtError:
             return
         self.aborted = True
+
+    @staticmethod
+    def _start(name: str, target: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=target, name=f"libvirt-{name}", daemon=True)
+        thread.start()
+        return thread

@@ -12,8 +12,9 @@ paused before, so whoever recovers it lets it run, on the one side or the other.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import libvirt
 
@@ -40,7 +41,7 @@ DOWNTIME_SECONDS = 0.3
 
 
 class Steering:
-    """The eyes and hands of the one who watches over a perform."""
+    """What the one who watches over a perform knows of it, and his hands."""
 
     def __init__(self, domain: libvirt.virDomain, watch: Watch, convergence: Convergence, policy: StallPolicy) -> None:
         self._domain, self._watch = domain, watch
@@ -52,12 +53,8 @@ class Steering:
         self._postcopy = False
         self._suspended = False
 
-    def look(self) -> Progress | None:
-        """Tell the watch how far perform is; ``None`` where libvirt does not say (not yet, or no longer)."""
-        try:
-            stats: dict[str, int] = self._domain.jobStats()
-        except libvirt.libvirtError:
-            return None  # the call itself will tell what happened
+    def tell(self, stats: Mapping[str, int]) -> Progress | None:
+        """Tell the watch how far perform is; ``None`` where libvirt did not say (not yet, or no longer)."""
         if stats.get("type", libvirt.VIR_DOMAIN_JOB_NONE) == libvirt.VIR_DOMAIN_JOB_NONE:
             return None
         progress = progress_of(stats)
@@ -67,10 +64,12 @@ class Steering:
 
     def steer(self, progress: Progress | None, seconds: float) -> str | None:
         """Do what was wished, and what is due after so many seconds. Returns why to abort perform, if so."""
-        while (tuning := self._watch.tuning()) is not None:
-            self._watch.tuned(tuning, self._refusal(lambda wish=tuning: self._tune(wish)))  # type: ignore[misc]
-        if progress is None or progress.postcopy or self._postcopy:
-            return None  # there is no job yet, or no way back: nothing to be steered
+        if progress is None:
+            return None  # there is no job yet, or QEMU does not answer: a call would hang as well
+        while (wish := self._watch.tuning()) is not None:
+            self._watch.tuned(wish, self._refusal(partial(self._tune, wish)))
+        if progress.postcopy or self._postcopy:
+            return None  # no way back: nothing to be steered
         self._note(progress, seconds)
         if self._convergence.postcopy_after_precopy and progress.iteration > 1:
             self._switch_after_precopy()
@@ -122,7 +121,7 @@ class Steering:
         reaction = react(stall, self._convergence, self._policy, self._allowed, told)
         if reaction is None:
             return None
-        failure = self._refusal(lambda: self._act(reaction))
+        failure = self._refusal(partial(self._act, reaction))
         self._told[stall.kind] = settle(stall, reaction, failure is not None, told)
         detail = reaction.detail if failure is None else f"libvirt refused it: {failure.message}"
         self._watch.stalled(stall, reaction.action, detail)
