@@ -15,16 +15,17 @@ import libvirt
 from worker.errors import HypervisorError, Retry
 from worker.hypervisors.libvirt.errors import classed
 
-_WORDS = {
-    libvirt.VIR_CRED_USERNAME: "user name",
-    libvirt.VIR_CRED_AUTHNAME: "user name",
+_KEYS = {
+    libvirt.VIR_CRED_USERNAME: "username",
+    libvirt.VIR_CRED_AUTHNAME: "authname",
     libvirt.VIR_CRED_PASSPHRASE: "password",
     libvirt.VIR_CRED_NOECHOPROMPT: "password",
-    libvirt.VIR_CRED_ECHOPROMPT: "answer to a question",
+    libvirt.VIR_CRED_ECHOPROMPT: "response",
     libvirt.VIR_CRED_REALM: "realm",
-    libvirt.VIR_CRED_CNONCE: "nonce",
+    libvirt.VIR_CRED_CNONCE: "cnonce",
     libvirt.VIR_CRED_LANGUAGE: "language",
 }
+"""What is asked for, by its key in ``auth.conf``."""
 _CREDENTIAL = 0
 """The place of ``virConnectCredential.type`` in what libvirt-python hands to the callback."""
 
@@ -39,10 +40,10 @@ class Credentials:
     @property
     def request(self) -> list[Any]:
         """The third of ``virConnectOpenAuth``'s arguments, as libvirt-python wants it."""
-        return [list(_WORDS), self._ask, None]
+        return [list(_KEYS), self._ask, None]
 
     def _ask(self, questions: list[list[Any]], _data: object) -> int:
-        self._asked |= {_WORDS[question[_CREDENTIAL]] for question in questions}
+        self._asked |= {_KEYS[question[_CREDENTIAL]] for question in questions}
         return -1
 
     def explained(self, error: BaseException) -> BaseException:
@@ -53,8 +54,8 @@ class Credentials:
         if not self._asked:
             return failure
         return HypervisorError(
-            f"host {self._host} asks for a {' and a '.join(sorted(self._asked, reverse=True))}, and libvirt's "
-            f"auth.conf has none for it ({failure}); add them there, for the user who runs this agent",
+            f"host {self._host} asks for {' and '.join(sorted(self._asked))}, and the auth.conf of the user who runs "
+            f"this agent does not say it ({failure}); add it there (libvirt.org/auth.html)",
             code=failure.code,
             retry=Retry.OPERATOR,
             untouched=True,

@@ -64,9 +64,9 @@ class LibvirtHypervisor:
         """
         domain, generation = with_retries(self._host.config.retry, watch, lambda: self._host.get(move.uuid))
         seen = calling(lambda: look(domain), effect=False)
+        self._host.connection.features.check(move, self._host.name)
         check_migration(self.profile, move.flags, move.params, seen.state, domain=move.domain, uuid=move.uuid)
         _check_offline(move, seen)
-        self._host.connection.features.check(move, self._host.name)
         return self._way(move).begin(move, domain, generation, seen)
 
     def prepare(self, move: Move, xml: str, cookie: bytes, watch: Watch) -> Prepared:
