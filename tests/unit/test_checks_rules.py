@@ -325,7 +325,12 @@ def test_the_defaults_of_every_profile_pass(profile: str, state: DomainState) ->
             "offline migration is not supported by the source host (OFFLINE: the driver lacks the offline feature)",
         ),
         ("qemu", 0x40000001, {}, "(0x40000000) in function qemuDomainMigrateBegin3Params (0x40000000: no such flag)"),
-        ("qemu", 0x3, {}, "use virDomainMigrateToURI3 for peer-to-peer migration (PEER2PEER: vmrelay drives"),
+        (
+            "qemu",
+            0x5,
+            {},
+            "cannot perform tunnelled migration without using peer2peer flag (TUNNELLED: ask for PEER2PEER",
+        ),
     ],
 )
 def test_the_relay_hears_libvirts_text_and_the_reason(

@@ -43,7 +43,8 @@ def check_migration(
 
     Raises ``Rejected``: the code is libvirt's symbol, the message is libvirt's, followed in
     parentheses by the driver's reason where a flag is to blame. ``bad-request`` is the code for flags
-    and parameter values that no libvirt call can hold. ``domain`` and ``uuid`` only show in messages.
+    and parameter values that no libvirt call can hold. ``domain`` and ``uuid`` show in messages, and
+    ``destination_xml`` must be of that domain.
     """
     rules = profile(profile_name)
     if not 0 <= flags < 1 << MASK_BITS:
