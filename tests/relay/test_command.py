@@ -92,16 +92,15 @@ def test_waiting_times_out_and_cancel_waits(relay: Relay) -> None:
 
 def test_verbose_and_watch_tell_progress(relay: Relay) -> None:
     """Without a terminal, --verbose waits and tells how far it is, as watch does; --wait tells events only."""
-    name = relay.vm(memory_mib=20_000)
-    verbose = relay.cli("migrate", name, "beta", "--verbose", "-o", "json")
-    assert verbose.returncode == 0, verbose.stderr
+    ways = (("--verbose", "-o", "json"), ("--wait",))
+    names = [relay.vm(memory_mib=20_000) for _ in ways]
+    with ThreadPoolExecutor(2) as pool:
+        verbose, silent = pool.map(lambda name, more: relay.cli("migrate", name, "beta", *more), names, ways)
+    assert (verbose.returncode, silent.returncode) == (0, 0), verbose.stderr + silent.stderr
     assert re.search(r"^\d+ %", verbose.stderr, re.MULTILINE)
-    document = json.loads(verbose.stdout)
-    silent = relay.cli("migrate", name, "gamma", "--wait")
-    assert silent.returncode == 0, silent.stderr
-    assert "perform on beta" in silent.stderr
+    assert "perform on alpha" in silent.stderr
     assert not re.search(r"^\d+ %", silent.stderr, re.MULTILINE)
-    watched = relay.cli("watch", document["id"])
+    watched = relay.cli("watch", json.loads(verbose.stdout)["id"])
     assert re.search(r"^\d+ %", watched.stderr, re.MULTILINE)
 
 
@@ -131,7 +130,7 @@ TUNINGS = (("set-downtime", 500), ("set-speed", 100), ("set-speed", 0, "--postco
 
 def test_what_cannot_be_tuned_is_refused(relay: Relay) -> None:
     """A simulated Virtuozzo takes no wishes while it performs: exit code 2, the reason, and nothing else changes."""
-    name = relay.vm(memory_mib=LARGE)
+    name = relay.vm(memory_mib=5 * LARGE)  # outlives four commands on a busy machine
     ident = relay.migrate(name)
     relay.copying(ident)
 
@@ -149,20 +148,15 @@ def test_what_cannot_be_tuned_is_refused(relay: Relay) -> None:
     assert relay.cli("cancel", ident, "--wait").returncode == 0
     over = relay.cli("postcopy", ident, "-o", "json")
     assert over.returncode == 2
-    assert "is over: cancelled" in over.stderr
+    assert "is over: cancelled [over]" in over.stderr
 
 
-def test_values_that_make_no_sense_are_refused(relay: Relay) -> None:
-    """A value out of range is refused before anything is sent, and an unknown migration by the same code."""
-    for words, said in (
-        (("set-downtime", "nobody", "0"), "set-downtime takes a value of 1 to"),
-        (("set-speed", "nobody", "0"), "set-speed takes a value of 1 to"),
-        (("set-speed", "nobody", "fast"), "is not a valid integer"),
-        (("postcopy", "nobody"), "there is no migration 'nobody'"),
-    ):
-        done = relay.cli(*words)
-        assert done.returncode == 2
-        assert said in done.stderr
+def test_a_wish_for_a_migration_that_does_not_exist(relay: Relay) -> None:
+    """It is refused with the code of every other command."""
+    done = relay.cli("postcopy", "nobody")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no migration 'nobody'" in done.stderr
+    assert "[unknown-migration]" in done.stderr
 
 
 def test_not_waiting(relay: Relay) -> None:

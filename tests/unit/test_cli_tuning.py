@@ -6,7 +6,9 @@ import json
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from worker.cli.main import cli
 from worker.cli.tuning import await_tuned, check_value
 from worker.contract import TUNING_RANGES, TuneRequest
 from worker.errors import Rejected
@@ -91,3 +93,20 @@ def test_values(kind: TuningKind) -> None:
 def test_postcopy_has_no_value() -> None:
     """There is nothing to check."""
     check_value(TuningKind.POSTCOPY, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("set-downtime", "3f2a91", "0"), "set-downtime takes a value of 1 to 2000000 ms"),
+        (("set-speed", "3f2a91", "0"), "set-speed takes a value of 1 to"),
+        (("set-speed", "3f2a91", "fast"), "'fast' is not a valid integer"),
+        (("set-speed", "3f2a91"), "Missing argument 'MIB_PER_SECOND'"),
+        (("postcopy",), "Missing argument 'MIGRATION'"),
+    ],
+)
+def test_usage_errors(words: tuple[str, ...], said: str) -> None:
+    """What makes no sense is refused before anything is looked up or sent."""
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 2
+    assert said in done.output

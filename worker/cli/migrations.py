@@ -32,6 +32,14 @@ def find(ident: str) -> Record:
     raise Rejected(f"{many} '{ident[:80]}'; see 'vmrelay list'", code="unknown-migration")
 
 
+def find_open(ident: str) -> Record:
+    """The same, of one that is not over. Raises ``Rejected``."""
+    record = find(ident)
+    if record.state == "ended":
+        raise Rejected(f"migration {record.id} is over: {record.outcome}", code="over")
+    return record
+
+
 @click.command(short_help="Stop a migration.")
 @click.argument("migration")
 @click.option("--requested-by", default="", help="Who asks, for the record.")
@@ -51,9 +59,7 @@ def cancel(
     One that waits ends at once. A running one stops at its next look; after perform it is too late, and
     the migration succeeds.
     """
-    record = find(migration)
-    if record.state == "ended":
-        raise Rejected(f"migration {record.id} is over: {record.outcome}", code="over")
+    record = find_open(migration)
     answer = client.ask(CANCEL, {"migration": record.id, "requested_by": requested_by})
     if wait:
         from worker.cli.progress import wait_for

@@ -10,7 +10,7 @@ import click
 
 from worker.cli import client, words
 from worker.cli.exits import FAILED, MOVED, TIMED_OUT
-from worker.cli.migrations import find
+from worker.cli.migrations import find_open
 from worker.contract import TUNE, TUNING_RANGES
 from worker.hypervisors.base import TuningKind
 from worker.journal import Journal
@@ -97,7 +97,7 @@ def _tune(
     migration: str, kind: TuningKind, value: int | None, *, requested_by: str, wait: bool, timeout: float, output: str
 ) -> int:
     check_value(kind, value)
-    record = find(migration)
+    record = find_open(migration)
     wish = {"migration": record.id, "kind": str(kind), "value": value, "requested_by": requested_by}
     answer = client.ask(TUNE, {name: given for name, given in wish.items() if given not in (None, "")})
     became = await_tuned(client.journal(), record.id, answer["tuning"], timeout) if wait else None
