@@ -54,7 +54,7 @@ def test_refusals(stage: Stage) -> None:
     wishes = [
         Tuning("t-1", TuningKind.POSTCOPY),
         Tuning("t-2", TuningKind.SPEED, 1 << 44),
-        Tuning("t-3", TuningKind.SPEED, 1),
+        Tuning("t-3", TuningKind.SPEED, 17),
     ]
     watch = steered(stage, *wishes)
     watch.due = lambda progress: progress.iteration > 0
@@ -69,6 +69,17 @@ def test_refusals(stage: Stage) -> None:
     assert errors["t-2"] is not None
     assert (errors["t-2"].code, errors["t-2"].retry) == ("VIR_ERR_OVERFLOW", Retry.PERMANENT)
     assert errors["t-3"] is None
+    guest.beats_on()
+
+
+def test_postcopy_after_precopy_refused(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """Where libvirt refuses the switch after the first round that is logged, once, and the guest moves without."""
+    guest, watch = busy_guest(stage, "unswitched"), steered(stage)
+    watch.wishes = [Tuning("t-1", TuningKind.DOWNTIME, 20_000)]
+    watch.due = lambda progress: progress.iteration > 3
+    stage.migrate(guest.move(params=BUSY, convergence=Convergence(postcopy_after_precopy=True)))
+    assert len([record for record in caplog.records if "post-copy" in record.message]) == 1
+    assert stage.states(guest.uuid) == ARRIVED
     guest.beats_on()
 
 

@@ -92,11 +92,17 @@ class Steering:
     def _note(self, progress: Progress, seconds: float) -> None:
         """Keep the sample; once a round ask for the downtime that is allowed, which anybody may have changed."""
         if progress.iteration > 1 and progress.iteration != self._history.iteration:
-            try:
-                self._allowed = self._domain.migrateGetMaxDowntime() / 1000
-            except libvirt.libvirtError as error:
-                log.debug("the allowed downtime is not told: %s", classed(error, effect=False))
+            self._allowed = self._allowed_now() or self._allowed
         self._history = self._history.after(progress, seconds, self._allowed)
+
+    def _allowed_now(self) -> float | None:
+        try:
+            # libvirt-python 9 returns None where the call failed
+            milliseconds: int | None = self._domain.migrateGetMaxDowntime()
+        except libvirt.libvirtError as error:
+            log.debug("the allowed downtime is not told: %s", classed(error, effect=False))
+            return None
+        return milliseconds / 1000 if milliseconds is not None else None
 
     def _timeout(self, seconds: float) -> Stall | None:
         limit = self._convergence.timeout_seconds
