@@ -179,14 +179,6 @@ FORESEEN = [
         Flag.ZEROCOPY | Flag.PARALLEL | Flag.COMPRESSED,
     ),
     Refusal(
-        "copy-storage-all migrate-disks vdz",
-        BEGIN,
-        INVALID,
-        "disk target vdz not found",
-        Flag.NON_SHARED_DISK,
-        {"migrate_disks": ["vdz"]},
-    ),
-    Refusal(
         "copy-storage-all disks-port disks-uri",
         PREPARE,
         INVALID,
@@ -234,6 +226,14 @@ FORESEEN = [
     ),
 ]
 UNFORESEEN = [
+    Refusal(
+        "copy-storage-all migrate-disks vdz",
+        BEGIN,
+        INVALID,
+        "disk target vdz not found",
+        Flag.NON_SHARED_DISK,
+        {"migrate_disks": ["vdz"]},
+    ),
     Refusal(
         "postcopy, of a QEMU that may not handle page faults",
         PREPARE,

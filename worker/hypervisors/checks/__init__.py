@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from worker.errors import Rejected
 from worker.hypervisors.base import DomainState, ParamValue
 from worker.hypervisors.checks import frontend, vz
+from worker.hypervisors.checks.qemu_domain import DISKS_UNKNOWN
 from worker.hypervisors.checks.request import CheckRequest, State
 from worker.hypervisors.checks.validate import Verdict, check, check_line
 from worker.hypervisors.flags import MASK_BITS, FlagProfile, MigrateFlag, flag_names, profile
@@ -55,6 +56,7 @@ def check_migration(
         flags=int(flags),
         params=tuple(typed_params(params)),
         state=_STATES.get(state, State.RUNNING),
+        cfg=frozenset({DISKS_UNKNOWN}),
         domain=domain,
         uuid=uuid,
     )

@@ -150,7 +150,7 @@ def _begin_step(request: CheckRequest) -> None:
         raise invalid_operation("zero-copy is only available for parallel migration")
     if flags & NON_SHARED:
         for disk in request.texts("migrate_disks"):
-            if disk not in qemu_domain.disks(request):
+            if not qemu_domain.has_disk(request, disk):
                 raise invalid_arg(f"disk target {disk} not found")
     if (xml := request.text("destination_xml")) is not None:
         check_same_abi(xml, name=request.domain, uuid=request.uuid)

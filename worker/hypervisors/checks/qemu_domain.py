@@ -10,6 +10,9 @@ from worker.hypervisors.checks.refusals import invalid_operation, unsupported_op
 from worker.hypervisors.checks.request import CheckRequest, State
 from worker.hypervisors.flags import MigrateFlag
 
+DISKS_UNKNOWN = "disks-unknown"
+"""In ``cfg``: nobody has looked at the domain, so that its own libvirt has to judge its disks."""
+
 _NON_SHARED = MigrateFlag.NON_SHARED_DISK | MigrateFlag.NON_SHARED_INC
 
 # USB devices and those with <teaming type='transient'> may go
@@ -72,6 +75,11 @@ def _check_hostdevs(request: CheckRequest) -> None:
 def disks(request: CheckRequest) -> list[str]:
     """The targets of the domain's local disks."""
     return ["vda"] if request.cfg & {"disk", "nvme"} else []
+
+
+def has_disk(request: CheckRequest, target: str) -> bool:
+    """Whether the domain has that disk, for all that is known of it."""
+    return DISKS_UNKNOWN in request.cfg or target in disks(request)
 
 
 def copied_disks(request: CheckRequest) -> list[str]:
