@@ -40,6 +40,8 @@ _INVALID, _FAILED, _INTERNAL = "VIR_ERR_OPERATION_INVALID", "VIR_ERR_OPERATION_F
 
 RULES: tuple[Rule, ...] = (
     # the connection
+    Rule("VIR_ERR_SYSTEM_ERROR", "Cannot access storage file", _OPERATOR, "the disk cannot be reached there"),
+    Rule("VIR_ERR_SYSTEM_ERROR", "No space left on device", _OPERATOR, "the host's disk is full"),
     Rule("VIR_ERR_SYSTEM_ERROR", "", _TRANSIENT, "a socket broke, or nobody listens: the daemon restarts"),
     Rule("VIR_ERR_RPC", "", _TRANSIENT, "the stream of messages broke off"),
     Rule("VIR_ERR_NO_CONNECT", "", _TRANSIENT, "the daemon does not answer yet"),
@@ -67,13 +69,29 @@ RULES: tuple[Rule, ...] = (
     Rule(_INVALID, "domain is not running", _PERMANENT, "only an active domain moves live"),
     Rule(_FAILED, "domain is not running", _PERMANENT, "the guest's process died on the source"),
     Rule(_INVALID, "cannot migrate domain", _OPERATOR, "snapshots or devices must go first", untouched=True),
+    Rule(_INVALID, "is already active", _PERMANENT, "it runs on the destination, or prepare was called before"),
+    Rule(_INVALID, "in post-copy mode", _OPERATOR, "past the switch there is no way back"),
+    # post-copy, storage, TLS, peer-to-peer
+    Rule(_FAILED, "in post-copy phase", _OPERATOR, "each side holds a part of the guest: resume it, remove neither"),
+    Rule(_FAILED, "migration of disk", _TRANSIENT, "the copy of a disk broke off", tries=3),
+    Rule("VIR_ERR_NO_STORAGE_POOL", "", _OPERATOR, "the destination has no pool where the disk is to be"),
+    Rule("VIR_ERR_NO_STORAGE_VOL", "", _OPERATOR, "the destination lacks the disk"),
+    Rule("VIR_ERR_NO_NETWORK", "", _OPERATOR, "the destination lacks the guest's network"),
+    Rule("VIR_ERR_NO_SECRET", "", _OPERATOR, "the destination lacks the secret of a disk"),
+    Rule(_FAILED, "ertificate", _OPERATOR, "one side's certificate does not convince the other"),
+    Rule(_FAILED, "TLS", _OPERATOR, "the two QEMUs do not agree on TLS"),
+    Rule(_INTERNAL, "Unable to access credentials", _OPERATOR, "a certificate or key for QEMU is missing"),
+    Rule(_FAILED, "Failed to connect to remote libvirt URI", _TRANSIENT, "the other daemon is away", untouched=True),
     # the data connection, and the other QEMU
+    Rule(_INTERNAL, "Unable to find an unused port", _TRANSIENT, "every migration port is in use", slow=True),
     Rule(_FAILED, "migration out", _TRANSIENT, "the stream to the other QEMU broke", tries=3),
     Rule(_FAILED, "migration in", _TRANSIENT, "the stream from the other QEMU broke", tries=3),
     Rule(_FAILED, "migration failed", _TRANSIENT, "the destination did not take the guest", tries=3),
     Rule(_INTERNAL, "unexpectedly closed the monitor", _TRANSIENT, "the other QEMU died", tries=3),
     # the request
     Rule(_INTERNAL, "Attempt to migrate guest to the same host", _PERMANENT, "one host", untouched=True),
+    Rule(_INTERNAL, "migration cookie", _PERMANENT, "the two libvirts do not understand each other"),
+    Rule(_INTERNAL, "migration protocol going backwards", _OPERATOR, "perform was called twice: look at both sides"),
     Rule("VIR_ERR_INVALID_ARG", "", _PERMANENT, "flags or parameters are wrong", untouched=True),
     Rule("VIR_ERR_ARGUMENT_UNSUPPORTED", "", _PERMANENT, "this host does not know the parameter", untouched=True),
     Rule("VIR_ERR_NO_SUPPORT", "", _PERMANENT, "this kind of hypervisor cannot do it", untouched=True),
@@ -86,6 +104,7 @@ RULES: tuple[Rule, ...] = (
     Rule("VIR_ERR_MIGRATE_UNSAFE", "", _PERMANENT, "disk caching makes it unsafe; UNSAFE overrides", untouched=True),
     # libvirt itself
     Rule("VIR_ERR_MIGRATE_PERSIST_FAILED", "", _OPERATOR, "the guest moved but its definition was not stored"),
+    Rule("VIR_ERR_HOOK_SCRIPT_FAILED", "", _OPERATOR, "the host's own hook refuses, or fails"),
     Rule("VIR_ERR_NO_MEMORY", "", _OPERATOR, "the host has no memory left"),
 )
 UNKNOWN = Rule("", "", Retry.OPERATOR, "not known to this table")

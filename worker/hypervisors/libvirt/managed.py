@@ -118,7 +118,7 @@ class Managed:
             # what libvirt 9.0.0 leaves of an offline migration: neither running nor defined
             self._host.remove(move.uuid)
             seen = self._host.inspect(move.uuid)
-        if seen.state in (DomainState.PAUSED_IN, DomainState.UNKNOWN):
+        if seen.state is DomainState.PAUSED_IN:
             raise failure
         return Finished(domain=seen, failure=failure if telling else None)
 

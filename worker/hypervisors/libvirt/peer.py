@@ -57,7 +57,12 @@ class PeerToPeer:
             domain.migrateToURI3(peer, params, move.flags)
             return b""
 
-        watched(self._host, domain, move, watch, migrate)
+        try:
+            watched(self._host, domain, move, watch, migrate)
+        except HypervisorError as failure:
+            failure.message = failure.message.replace(peer, "of the destination")  # messages name no URI
+            failure.args = (failure.message,)
+            raise
         return Performed()
 
     def finish(self, move: Move, cookie: bytes, cancelled: bool, watch: Watch) -> Finished:
