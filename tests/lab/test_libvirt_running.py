@@ -142,7 +142,7 @@ def test_allowed_downtime_that_is_not_told(answer: int | None) -> None:
 
     domain, watch = FakeDomain(suspended=BY_USER), Recorder()
     domain.migrateGetMaxDowntime = lambda: answer  # type: ignore[attr-defined]
-    steering = Steering(domain, watch, Convergence(), HOST.stall)
+    steering = Steering(domain, watch, Move("web-1", "u", 0), HOST.stall)
     for number in range(9):
         stats = {
             "type": UNBOUNDED,

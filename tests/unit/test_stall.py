@@ -88,14 +88,17 @@ def test_guest_that_calms_down_is_judged_anew() -> None:
     assert verdict(again)
 
 
-def test_throttling_has_its_chance() -> None:
-    """As long as QEMU slows the guest down further there is no verdict; afterwards it names the throttle."""
-    still = [replace(progress, throttle_percent=20 * n) for n, progress in enumerate(rounds(6, 6, 6, 6))]
-    assert not verdict(still)
-    full = [*still, *(replace(sample(6 + n, 10, downtime=6), throttle_percent=80) for n in range(3))]
-    stall = verdict(full)
-    assert stall is not None
-    assert stall.reason.endswith(", its CPUs are throttled by 80 %")
+@pytest.mark.parametrize("throttling", [True, False])
+def test_throttling_has_its_chance(throttling: bool) -> None:
+    """While QEMU slows the guest down further there is no verdict, with auto-converge not before it does its utmost."""
+    history, judged = History(POLICY, throttling=throttling), []
+    throttles = [0, 0, 20, 20, 20, 20, 20, 90, 90, 90, 99, 99, 99, 99]
+    for number, percent in enumerate(throttles):
+        progress = replace(sample(2 + number, 10, downtime=6), throttle_percent=percent, transferred_bytes=number)
+        history = history.after(progress, number, ALLOWED)
+        judged += [(percent, number) for _ in stalls(history)]
+    assert judged == ([] if throttling else [(20, 5), (20, 6)]) + [(99, 13)]
+    assert stalls(history)[0].reason.endswith(", its CPUs are throttled by 99 %")
 
 
 def test_downtime_within_what_is_allowed_is_the_end() -> None:

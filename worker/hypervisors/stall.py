@@ -20,6 +20,8 @@ QEMU counts a dirtied page once a round, so a guest that dirties all it has over
 what is copied in the same time, give or take what the clocks make of it: the dirty rate need not
 reach the bandwidth.
 """
+FULL_THROTTLE_PERCENT = 99
+"""How far QEMU slows a guest down with auto-converge (its ``max-cpu-throttle``, which libvirt leaves alone)."""
 REFUSALS = 3
 """So often an action that libvirt refuses is tried, in as many rounds."""
 _MIB = 1 << 20
@@ -63,6 +65,8 @@ class History:
     """What is kept of the samples of one perform."""
 
     policy: StallPolicy
+    throttling: bool = False
+    """QEMU slows the guest down step by step (AUTO_CONVERGE), as long as it dirties half of what is copied."""
     allowed_seconds: float = 0.0
     """The downtime that the guest is allowed."""
     rounds: tuple[Round, ...] = ()
@@ -127,6 +131,8 @@ def _not_converging(history: History) -> Stall | None:
     if not start.samples or not all(round_.in_vain(start) for round_ in row):
         return None
     last = row[-1]
+    if history.throttling and last.throttle_percent < FULL_THROTTLE_PERCENT:
+        return None  # the next step is yet to come, and to show what it brings
     reason = (
         f"after round {last.number - 1}: the guest dirties {_mib(last.dirty)}/s, {_mib(last.bandwidth)}/s are copied, "
         f"expected downtime {last.downtime:.1f} s, allowed {history.allowed_seconds:.1f} s"

@@ -45,7 +45,7 @@ class Running:
         Returns why it was told to stop, if it was; the call may have ended well all the same. Whatever
         ``watch`` raises is raised after the call was aborted and has ended: it is never left behind.
         """
-        steering = Steering(self._domain, watch, move.convergence, host.stall)
+        steering = Steering(self._domain, watch, move, host.stall)
         began = time.monotonic()
         self._start("look", lambda: self._look(host.poll_seconds))
         stop: Stop | None = None

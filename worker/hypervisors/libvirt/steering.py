@@ -20,7 +20,7 @@ import libvirt
 
 from worker.errors import HypervisorError
 from worker.hypervisors.base import (
-    Convergence,
+    Move,
     Progress,
     Stall,
     StallAction,
@@ -30,6 +30,7 @@ from worker.hypervisors.base import (
     TuningKind,
     Watch,
 )
+from worker.hypervisors.flags import MigrateFlag
 from worker.hypervisors.libvirt.errors import calling, classed
 from worker.hypervisors.libvirt.states import progress_of
 from worker.hypervisors.stall import History, Reaction, Told, react, settle, stalls
@@ -43,10 +44,10 @@ DOWNTIME_SECONDS = 0.3
 class Steering:
     """What the one who watches over a perform knows of it, and his hands."""
 
-    def __init__(self, domain: libvirt.virDomain, watch: Watch, convergence: Convergence, policy: StallPolicy) -> None:
+    def __init__(self, domain: libvirt.virDomain, watch: Watch, move: Move, policy: StallPolicy) -> None:
         self._domain, self._watch = domain, watch
-        self._convergence, self._policy = convergence, policy
-        self._history = History(policy)
+        self._convergence, self._policy = move.convergence, policy
+        self._history = History(policy, throttling=bool(move.flags & MigrateFlag.AUTO_CONVERGE))
         self._allowed = DOWNTIME_SECONDS
         self._told: dict[StallKind, Told] = {}
         self._asked_for_postcopy = False
@@ -58,7 +59,10 @@ class Steering:
         if stats.get("type", libvirt.VIR_DOMAIN_JOB_NONE) == libvirt.VIR_DOMAIN_JOB_NONE:
             return None
         progress = progress_of(stats)
-        progress = replace(progress, postcopy=progress.postcopy or self._postcopy)
+        if not progress.total_bytes and self._history.transferred_bytes > 0:
+            return None  # the emptied statistics of a job that is being cleaned up
+        if progress.postcopy or self._postcopy:
+            progress = replace(progress, postcopy=True, description="fetching the rest from the source")
         self._watch.progress(progress)
         return progress
 
