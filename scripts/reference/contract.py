@@ -67,9 +67,9 @@ EVENTS = {
     "progress": "how far perform is: percent and what the hypervisor tells",
     "republished": "a phase message nobody took was sent again: phase",
     "retry": "a call is about to be repeated: phase, host, number, delay_seconds, class, code, message",
-    "stalled": "perform does not come to an end by itself: kind (`not-converging`, `no-data`, `timeout`), reason, iteration, "
-    "dirty_bytes_per_second, bandwidth_bytes_per_second, expected_downtime_seconds, action (what is done about it), "
-    "detail",
+    "stalled": "perform does not come to an end by itself: kind (`not-converging`, `no-data`, `timeout`), reason, "
+    "iteration, dirty_bytes_per_second, bandwidth_bytes_per_second, expected_downtime_seconds, action (what is done "
+    "about it), detail",
     "started": "an attempt has its slots: attempt",
     "tuned": "what became of a tuning: tuning (its id), kind, value, error (null, or code and message), requested_by",
 }
