@@ -11,10 +11,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import COMMANDS, command, eventually, traces_of, virsh
+from libvirt_lab import COMMANDS, command, eventually, traces_of, virsh
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from libvirt_lab import Lab
 
 pytestmark = pytest.mark.lab
 

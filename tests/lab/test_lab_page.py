@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import COMMANDS, traces_of
+from libvirt_lab import COMMANDS, traces_of
 
 ROOT = COMMANDS.parents[1]
 PAGE = (ROOT / "docs" / "lab.md").read_text(encoding="utf-8")

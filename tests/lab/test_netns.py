@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import command, eventually, traces_of, virsh
+from libvirt_lab import command, eventually, traces_of, virsh
 
 if TYPE_CHECKING:
-    from conftest import Lab, Stage
+    from libvirt_lab import Lab, Stage
 
 pytestmark = [pytest.mark.lab, pytest.mark.netns]
 MOVE = ("migrate", "--live", "--persistent", "--undefinesource")
