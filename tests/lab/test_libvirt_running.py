@@ -151,6 +151,7 @@ def test_allowed_downtime_that_is_not_told(answer: int | None) -> None:
             "memory_page_size": 4096,
             "memory_bps": 8 << 20,
             "downtime": 1371,
+            "data_total": 16 << 20,
             "data_processed": number,
         }
         assert steering.steer(steering.tell(stats), number) is None
