@@ -53,7 +53,7 @@ def migrate(self: Task[..., Any], /, *args: object, **kwargs: Any) -> None:  # n
         if not patiently(_refuse, parts, ident, kwargs, refusal):
             # A second copy of a message whose migration goes its way: the outcome is not this one's to tell.
             raise Ignore from None
-        raise Rejected(f"{refusal.message} [{refusal.code}]", code=refusal.code) from None
+        raise refusal.with_code() from None
 
 
 def _ident(ident: object) -> str:
@@ -102,11 +102,11 @@ def cancel(self: Task[..., Any], /, *args: object, **kwargs: Any) -> dict[str, s
     """
     ident, by = kwargs.pop("migration", None), kwargs.pop("requested_by", "")
     if args or kwargs or not isinstance(ident, str) or not isinstance(by, str) or not IDENT.fullmatch(ident):
-        raise Rejected("vmrelay.v1.cancel takes migration (its id) and requested_by", code="malformed")
+        raise Rejected("vmrelay.v1.cancel takes migration (its id) and requested_by", code="malformed").with_code()
     parts = runtime()
     answer, detail = patiently(parts.journal.cancel, ident, _clean(by, 200), parts.settings.keep_seconds)
     if answer == "GONE":
-        raise Rejected(f"unknown migration '{ident[:80]}'", code="unknown-migration")
+        raise Rejected(f"unknown migration '{ident[:80]}'", code="unknown-migration").with_code()
     if answer == "ENDED":
         _count_cancelled(parts, ident)
     return {"migration": ident, "answer": answer.lower(), "detail": detail}

@@ -28,11 +28,18 @@ def tune(self: Task[..., Any], /, *args: object, **kwargs: Any) -> dict[str, str
 
     Answers ``{"migration", "tuning", "answer": "asked"}``; the event ``tuned`` tells what became of it.
     """
+    try:
+        # The task's own id: a wish that is sent twice is one wish.
+        ident = str(self.request.id) if IDENT.fullmatch(self.request.id or "") else uuid.uuid4().hex
+        return _asked(args, kwargs, ident)
+    except Rejected as refusal:
+        raise refusal.with_code() from None
+
+
+def _asked(args: tuple[object, ...], kwargs: dict[str, Any], ident: str) -> dict[str, str]:
     if args:
         raise Rejected(f"the arguments of {TUNE} are given by name", code="malformed")
     request = TuneRequest.parse(kwargs)
-    # The task's own id: a wish that is sent twice is one wish.
-    ident = str(self.request.id) if IDENT.fullmatch(self.request.id or "") else uuid.uuid4().hex
     record = patiently(runtime().journal.record, request.migration)
     if record is None:
         raise _unknown(request.migration)

@@ -49,6 +49,10 @@ class Rejected(RelayError):
     flags = ""
     """Flag profile and flag set (as in metrics), as far as they were known when it was refused."""
 
+    def with_code(self) -> Rejected:
+        """The same with its code at the end of the text: a result back end keeps nothing else of an exception."""
+        return Rejected(f"{self.message} [{self.code}]", code=self.code)
+
 
 class Failed(RelayError):
     """The migration failed; the domain is safe on its source."""
