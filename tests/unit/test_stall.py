@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.hypervisors.base import Convergence, Progress, Stall, StallAction, StallKind, StallPolicy
-from worker.hypervisors.stall import NEARER, REFUSALS, History, Told, react, settle, stalls
+from worker.hypervisors.stall import LONGER, NEARER, REFUSALS, History, Told, react, settle, stalls
 
 POLICY = StallPolicy(rounds=3, no_data_seconds=60.0, downtime_step_seconds=0.5, downtime_limit_seconds=2.0)
 ALLOWED = 0.3
@@ -113,16 +113,26 @@ def test_never_in_the_first_round(samples: list[Progress], count: int) -> None:
 
 
 @given(st.lists(st.tuples(DOWNTIMES, st.floats(0, NEARER * 0.99), st.integers(1, 3)), max_size=20), ROUNDS)
-def test_never_for_a_converging_history(told_rounds: list[tuple[float, float, int]], count: int) -> None:
-    """Where each round dirties less than is copied there is no verdict, however the estimates jump."""
+def test_not_soon_where_less_is_dirtied_than_copied(told_rounds: list[tuple[float, float, int]], count: int) -> None:
+    """Where each round dirties less than is copied there is no verdict for a long time, however estimates jump."""
     samples = [sample(1)]
-    for number, (downtime, share, seen) in enumerate(told_rounds):
+    for number, (downtime, share, seen) in enumerate(told_rounds[: LONGER * count]):
         samples += [sample(2 + number, 10 * share, downtime=downtime)] * seen
     assert not verdict(samples, replace(POLICY, rounds=count))
 
 
+@given(st.floats(0.01, 0.8), ROUNDS)
+def test_rounds_that_cost_always_the_same(share: float, count: int) -> None:
+    """A guest that dirties little, but whose rounds get no shorter, gets the verdict in the end."""
+    told_rounds = rounds(*[0.4] * (LONGER * count + 1), dirty=10 * share)
+    stall = verdict(told_rounds, replace(POLICY, rounds=count))
+    assert stall is not None
+    assert stall.reason.endswith(f"expected downtime 0.4 s, allowed 0.3 s, no less than {LONGER * count} rounds ago")
+    assert not verdict(told_rounds[:-1], replace(POLICY, rounds=count))
+
+
 @given(DOWNTIMES, st.floats(0.1, NEARER * 0.99), RATES, ROUNDS)
-def test_never_while_the_downtime_falls(start: float, share: float, dirty: float, count: int) -> None:
+def test_never_for_a_converging_history(start: float, share: float, dirty: float, count: int) -> None:
     """Where the expected downtime falls from round to round there is no verdict, whatever the guest dirties."""
     samples = rounds(*(start * share**n for n in range(30)), dirty=dirty)
     assert not any(verdict(samples[:end], replace(POLICY, rounds=count)) for end in range(len(samples)))

@@ -4,7 +4,10 @@ A stall is judged by whole rounds of copying, never by the bytes that remain: th
 of every round and down to its end, whether or not the migration gets anywhere (orchestrators that
 judged by them aborted migrations that were about to succeed). QEMU tells nothing in the first round:
 no dirty rate, and as expected downtime the one that is allowed. After it, a round that is to bring the
-end nearer must dirty less than was copied, and the expected downtime must fall from round to round.
+end nearer must dirty less than was copied, and the expected downtime must fall from round to round. Where
+only the second fails the verdict takes longer: a few bursts may look like that, but a guest whose every
+round costs as much as the last one never arrives either (seen with one that was throttled to the utmost:
+taking its dirty pages took longer than sending them).
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ QEMU counts a dirtied page once a round, so a guest that dirties all it has over
 what is copied in the same time, give or take what the clocks make of it: the dirty rate need not
 reach the bandwidth.
 """
+LONGER = 3
+"""So many times the policy's rounds have to pass where less is dirtied than copied, and it still does not end."""
 FULL_THROTTLE_PERCENT = 99
 """How far QEMU slows a guest down with auto-converge (its ``max-cpu-throttle``, which libvirt leaves alone)."""
 REFUSALS = 3
@@ -54,10 +59,14 @@ class Round:
         """Whether it got no nearer to the end than ``start``, with the guest slowed down no further since."""
         return (
             self.samples > 0
-            and self.dirty >= NEARER * self.bandwidth
             and self.downtime >= NEARER * start.downtime
             and self.throttle_percent == start.throttle_percent
         )
+
+    @property
+    def busy(self) -> bool:
+        """Whether about as much was dirtied as copied."""
+        return self.dirty >= NEARER * self.bandwidth
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,7 @@ class History:
         rounds = self.rounds
         if progress.iteration != self.iteration:
             new = Round(progress.iteration, throttle_percent=progress.throttle_percent)
-            rounds = (*rounds, new)[-self.policy.rounds - 1 :]
+            rounds = (*rounds, new)[-LONGER * self.policy.rounds - 1 :]
         if _tells(progress, allowed_seconds):
             rounds = (*rounds[:-1], rounds[-1].joined_by(progress))
         sent = progress.transferred_bytes != self.transferred_bytes
@@ -125,18 +134,19 @@ def _no_data(history: History) -> Stall | None:
 
 
 def _not_converging(history: History) -> Stall | None:
-    if len(history.rounds) <= history.policy.rounds:
+    count = history.policy.rounds
+    busy = all(round_.busy for round_ in history.rounds[-count:])
+    if not (busy and _in_vain(history.rounds, count)) and not _in_vain(history.rounds, LONGER * count):
         return None
-    start, *row = history.rounds
-    if not start.samples or not all(round_.in_vain(start) for round_ in row):
-        return None
-    last = row[-1]
+    last = history.rounds[-1]
     if history.throttling and last.throttle_percent < FULL_THROTTLE_PERCENT:
         return None  # the next step is yet to come, and to show what it brings
     reason = (
         f"after round {last.number - 1}: the guest dirties {_mib(last.dirty)}/s, {_mib(last.bandwidth)}/s are copied, "
         f"expected downtime {last.downtime:.1f} s, allowed {history.allowed_seconds:.1f} s"
     )
+    if not busy:
+        reason += f", no less than {LONGER * count} rounds ago"
     if last.throttle_percent:
         reason += f", its CPUs are throttled by {last.throttle_percent} %"
     return Stall(
@@ -147,6 +157,14 @@ def _not_converging(history: History) -> Stall | None:
         round(last.bandwidth),
         round(last.downtime, 3),
     )
+
+
+def _in_vain(rounds: tuple[Round, ...], count: int) -> bool:
+    """Whether none of the last ``count`` rounds got nearer to the end than the one before them."""
+    if len(rounds) <= count:
+        return False
+    start, *row = rounds[-count - 1 :]
+    return start.samples > 0 and all(round_.in_vain(start) for round_ in row)
 
 
 def _mib(count: float) -> str:
