@@ -23,6 +23,13 @@ pytestmark = pytest.mark.lab
         ("VIR_ERR_INVALID_ARG", "conflicting flags", Retry.PERMANENT, True),
         ("VIR_ERR_OPERATION_INVALID", "domain 'a' is not being migrated", Retry.DONE, False),
         ("VIR_ERR_OPERATION_FAILED", "job 'migration out' failed: Unable to write", Retry.TRANSIENT, False),
+        ("VIR_ERR_OPERATION_FAILED", "job 'migration in' failed in post-copy phase", Retry.OPERATOR, False),
+        ("VIR_ERR_OPERATION_FAILED", "migration of disk vda failed: ...", Retry.TRANSIENT, False),
+        ("VIR_ERR_OPERATION_FAILED", "migration out: Certificate does not match the hostname", Retry.OPERATOR, False),
+        ("VIR_ERR_OPERATION_FAILED", "Failed to connect to remote libvirt URI x: y", Retry.TRANSIENT, True),
+        ("VIR_ERR_SYSTEM_ERROR", "Cannot access storage file '/a': No such file or directory", Retry.OPERATOR, False),
+        ("VIR_ERR_INTERNAL_ERROR", "Unable to find an unused port in range 'migration'", Retry.TRANSIENT, False),
+        ("VIR_ERR_INTERNAL_ERROR", "Unknown migration cookie feature x", Retry.PERMANENT, False),
         ("VIR_ERR_NOBODY_KNOWS", "", Retry.OPERATOR, False),
     ],
 )
@@ -80,15 +87,19 @@ def test_states(state: int, reason: int, job: str) -> None:
 
     seen = domain_state(state, reason, Job(job))
     assert seen is not DomainState.ABSENT
-    if seen in (DomainState.RUNNING, DomainState.MIGRATING):
+    switched = (state, reason) in ((1, 10), (3, 12))  # post-copy: running there, paused here
+    if seen is DomainState.RUNNING:
         assert state in (1, 2, 4)  # running, blocked, shutting down
+        assert job == "none"
     if seen is DomainState.MIGRATING:
         assert job != "none"
+        assert switched or state in (1, 2, 4)
     if seen is DomainState.PAUSED_IN:
-        assert job == "in"
+        assert (state in (3, 5), job) == (True, "in")  # paused; shut off, by an offline migration
     if seen is DomainState.PAUSED_OUT:
-        assert (state, job != "in") == (3, True)
-        assert reason in (2, 12)  # migration, postcopy
+        assert (state, reason, job != "in") == (3, 2, True)
+    if (state, reason) in ((1, 11), (3, 13)) or (switched and job == "none"):
+        assert seen is DomainState.UNKNOWN  # post-copy that failed, or whose job is gone
 
 
 def test_progress() -> None:

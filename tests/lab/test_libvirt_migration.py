@@ -47,6 +47,10 @@ def test_there_and_back(stage: Stage) -> None:
         assert finished.downtime_seconds is not None
         assert finished.downtime_seconds >= 0
         assert finished.transferred_bytes
+        assert finished.total_seconds
+        assert finished.total_seconds >= finished.downtime_seconds
+        assert finished.iterations
+        assert finished.failure is None
         assert here.states(guest.uuid) == (PAUSED_OUT, RUNNING)
         assert here.source.confirm(move, finished.cookie, False, watch).state is ABSENT
         assert here.states(guest.uuid) == (ABSENT, RUNNING)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import threading
 import uuid as uuids
 from typing import TYPE_CHECKING
 
 import pytest
+from conftest import eventually
 
 from worker.errors import Cancelled, HypervisorError, Retry
 from worker.hypervisors.base import DomainState, Stop
@@ -130,4 +134,55 @@ def test_refused_perform_frees_the_source(stage: Stage) -> None:
     assert stage.source.inspect(guest.uuid).state is RUNNING
     stage.drop(guest.move())
     stage.migrate(guest.move())
+    guest.beats_on()
+
+
+def test_destination_killed_during_perform(stage: Stage) -> None:
+    """A cancelled finish says why: it knows of the destination's QEMU what perform's broken socket does not."""
+    guest = stage.guest("bereft", rate=16)
+    move = guest.move(params=SLOW)
+    begun, prepared = stage.up_to_prepare(move)
+    killed: list[int] = []
+
+    def kill() -> Stop | None:
+        if not killed and stage.watch.seen and stage.watch.seen[-1].total_bytes:
+            (pid,) = (stage.lab.folder / "beta").rglob(f"{guest.name}.pid")
+            killed.append(int(pid.read_text()))
+            os.kill(killed[0], signal.SIGKILL)
+        return None
+
+    stage.watch.stopping = kill
+    with pytest.raises(HypervisorError) as caught:
+        stage.source.perform(move, begun.xml, prepared.uri, prepared.cookie, stage.watch)
+    assert caught.value.code == "VIR_ERR_OPERATION_FAILED"
+    dropped = stage.destination.finish(move, b"", True, stage.watch)
+    assert dropped.domain.state is DomainState.ABSENT
+    if dropped.failure is not None:  # not where libvirt saw the end of it first, and has forgotten it
+        assert "unexpectedly closed the monitor" in str(dropped.failure)
+        assert (dropped.failure.retry, dropped.failure.after) == (Retry.VERIFY, Retry.TRANSIENT)
+    stage.drop(move)
+    guest.beats_on()
+
+
+def test_destination_that_cannot_load_the_guest(stage: Stage) -> None:
+    """A cancelled finish gives QEMU's own reason, where perform saw a stream that broke."""
+    guest = stage.guest("misfit")
+    told: list[HypervisorError] = []
+
+    def attempt() -> bool:
+        """Whether the reason was told: not where libvirt saw the end of QEMU first, and has forgotten it."""
+        begun = stage.source.begin(guest.move(), stage.watch)
+        # a guest of another shape: its serial line is sent, and nobody there knows what it is
+        xml = re.sub(r"<(serial|console) .*?</\1>", "", begun.xml, flags=re.DOTALL)
+        prepared = stage.destination.prepare(guest.move(), xml, begun.cookie, stage.watch)
+        with pytest.raises(HypervisorError, match="unexpectedly failed"):
+            stage.source.perform(guest.move(), begun.xml, prepared.uri, prepared.cookie, stage.watch)
+        failure = stage.destination.finish(guest.move(), b"", True, stage.watch).failure
+        stage.drop(guest.move())
+        told.extend([failure] if failure else [])
+        return bool(told)
+
+    eventually(attempt, "QEMU's reason")
+    assert "Unknown savevm section or instance 'serial'" in str(told[0])
+    assert (told[0].retry, told[0].after) == (Retry.VERIFY, Retry.PERMANENT)
     guest.beats_on()

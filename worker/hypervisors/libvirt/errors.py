@@ -87,6 +87,8 @@ RULES: tuple[Rule, ...] = (
     Rule(_FAILED, "migration out", _TRANSIENT, "the stream to the other QEMU broke", tries=3),
     Rule(_FAILED, "migration in", _TRANSIENT, "the stream from the other QEMU broke", tries=3),
     Rule(_FAILED, "migration failed", _TRANSIENT, "the destination did not take the guest", tries=3),
+    Rule(_INTERNAL, "Unknown savevm section", _PERMANENT, "the definitions of the guest differ in a device"),
+    Rule(_INTERNAL, "error while loading state", _PERMANENT, "the destination's QEMU does not take a device's state"),
     Rule(_INTERNAL, "unexpectedly closed the monitor", _TRANSIENT, "the other QEMU died", tries=3),
     # the request
     Rule(_INTERNAL, "Attempt to migrate guest to the same host", _PERMANENT, "one host", untouched=True),
