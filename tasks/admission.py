@@ -12,8 +12,8 @@ from tasks import dispatch
 from tasks.convergence import convergence
 from worker import metrics
 from worker.contract import MigrateRequest
-from worker.errors import Rejected
-from worker.hypervisors.base import DomainState
+from worker.errors import Rejected, SettingsError
+from worker.hypervisors.base import DomainState, ParamValue
 from worker.hypervisors.checks import check_migration
 from worker.hypervisors.flags import MigrateFlag, flag_label, parse_flags, resolve
 from worker.inventory import Host
@@ -21,6 +21,7 @@ from worker.journal import Record
 from worker.journal.record import convergence_text
 from worker.runtime import Runtime
 from worker.scheduler import on_round
+from worker.seal import DOCUMENTS, load_key, seal_documents
 
 logger = structlog.get_logger(__name__)
 
@@ -57,13 +58,28 @@ def resolved(parts: Runtime, ident: str, request: MigrateRequest) -> Record:
         driver=profile,
         flags=flags,
         flags_label=flag_label(flags),
-        params=dict(request.params),
+        params=_sealed(parts, ident, request),
         deadline_seconds=request.deadline_seconds or settings.perform_deadline_seconds,
         attempts_allowed=request.attempts or settings.attempts.maximum,
         convergence=steering,
         requested_by=request.requested_by,
         request_reason=request.reason,
     )
+
+
+def _sealed(parts: Runtime, ident: str, request: MigrateRequest) -> dict[str, ParamValue]:
+    """The parameters as the journal keeps them: definitions sealed, as what hypervisors produce is."""
+    if not any(name in request.params for name in DOCUMENTS):
+        return dict(request.params)
+    try:
+        return seal_documents(load_key(parts.settings.key_file), request.params, ident)
+    except SettingsError as missing:
+        logger.warning("definition not sealed", error=str(missing))
+        raise Rejected(
+            f"{' and '.join(DOCUMENTS)} are kept sealed, and the scheduler has no seal key; "
+            "give it the agents' seal_key_file",
+            code="no-seal-key",
+        ) from None
 
 
 def _located(parts: Runtime, request: MigrateRequest) -> tuple[str, dict[str, Any]]:

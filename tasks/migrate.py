@@ -16,6 +16,7 @@ from worker.app import app
 from worker.contract import CANCEL, IDENT, MIGRATE, MigrateRequest
 from worker.errors import Cancelled, Rejected, RelayError
 from worker.runtime import Runtime, runtime
+from worker.seal import DOCUMENTS
 
 logger = structlog.get_logger(__name__)
 
@@ -27,6 +28,12 @@ class Entry(Request):
         """Send a task event, unless it is the one that belongs to the last phase."""
         if type != "task-succeeded":
             super().send_event(type, **fields)
+
+    @property
+    def kwargsrepr(self) -> str:
+        """The arguments as events show them; a definition among them may hold passwords."""
+        shown: str = super().kwargsrepr
+        return "(hidden: a domain definition)" if any(name in shown for name in DOCUMENTS) else shown
 
 
 class EntryTask(Task[..., Any]):

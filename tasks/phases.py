@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
 from typing import Any
 
-import redis
 import structlog
 from celery import Task
 from celery.exceptions import Ignore
@@ -19,142 +17,20 @@ from pydantic import ValidationError
 
 from tasks import attempt, conclusion, dispatch
 from tasks.watch import JournalWatch, patiently
+from tasks.work import WORK, tell
 from worker import metrics
 from worker.agent import Agent, current
 from worker.app import app
 from worker.contract import PHASE, Baton, ErrorInfo, canonical
 from worker.errors import Cancelled, Failed, HypervisorError, RelayError, Retry
-from worker.hypervisors.base import DomainState, Phase, Stop
-from worker.hypervisors.flags import MigrateFlag
+from worker.hypervisors.base import Phase, Stop
 from worker.journal import Claim
 
 logger = structlog.get_logger(__name__)
 
-Work = Callable[[Agent, Baton, JournalWatch], Baton]
 HANDOFF = 500
 REPUBLISH = 2000
 """Milliseconds after which a queued phase is sent again; the guest waits for finish and confirm."""
-
-
-def _begin(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
-    begun = agent.hypervisor.begin(baton.move, watch)
-    flags = baton.flags | (MigrateFlag.PAUSED if begun.paused else 0)
-    return baton.model_copy(
-        update={
-            "flags": int(flags),
-            "paused": begun.paused,
-            "xml": agent.seal.seal(begun.xml.encode(), baton.context("xml")),
-            "cookie": agent.seal.seal(begun.cookie, baton.context("cookie")),
-        }
-    )
-
-
-def _prepare(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
-    prepared = agent.hypervisor.prepare(baton.move, _xml(agent, baton), _cookie(agent, baton), watch)
-    return baton.model_copy(
-        update={"uri": prepared.uri, "cookie": agent.seal.seal(prepared.cookie, baton.context("cookie"))}
-    )
-
-
-def _perform(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
-    """Move the guest, or (OFFLINE) see that there is none: a definition is moved by the other phases."""
-    if baton.flags & MigrateFlag.OFFLINE:
-        _refuse_running(agent, baton)
-    performed = agent.hypervisor.perform(baton.move, _xml(agent, baton), baton.uri, _cookie(agent, baton), watch)
-    return baton.model_copy(
-        update={
-            "xml": "",
-            "cookie": agent.seal.seal(performed.cookie, baton.context("cookie")),
-            "downtime_seconds": performed.downtime_seconds,
-            "transferred_bytes": performed.transferred_bytes,
-        }
-    )
-
-
-def _refuse_running(agent: Agent, baton: Baton) -> None:
-    """Raises ``Failed`` where a domain was started before begin took its job; nobody can start it after that.
-
-    libvirt would copy the definition of a running guest, and leave one that can be started a second time.
-    """
-    seen = agent.hypervisor.inspect(baton.uuid).state
-    if seen is not DomainState.SHUTOFF:
-        raise Failed(f"{baton.domain} is {seen} on {baton.source}; OFFLINE moves a stopped domain", code="not-offline")
-
-
-def _finish(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
-    """Let the guest run here, or see what there is to undo. What it saw travels on as proof."""
-    try:
-        finished = agent.hypervisor.finish(baton.move, _cookie(agent, baton), baton.cancelled, watch)
-    except RelayError as error:
-        seen = look(agent, baton)
-        first = baton.error or ErrorInfo.of(error, Phase.FINISH)
-        return baton.model_copy(update={"error": first, "destination_state": seen})
-    measured = {name: getattr(finished, name) for name in conclusion.MEASURED}
-    return baton.model_copy(
-        update={
-            "error": _better_told(baton.error, finished.failure),
-            "destination_state": finished.domain.state,
-            "cookie": agent.seal.seal(finished.cookie, baton.context("cookie")),
-        }
-        | {name: value for name, value in measured.items() if value is not None}
-    )
-
-
-def _better_told(first: ErrorInfo | None, failure: HypervisorError | None) -> ErrorInfo | None:
-    """The error to report: where the move failed, the destination often knows why, and libvirt prefers its word."""
-    if first is None or failure is None or first.cancelled or first.code in ("deadline", "stalled"):
-        return first
-    return ErrorInfo.of(failure, Phase.FINISH)
-
-
-def _confirm(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
-    """Let the source go, or run on where that is proved to be safe; and look at it."""
-    undo = baton.cancelled
-    begun = not (baton.error and baton.error.phase == Phase.BEGIN)
-    if undo and not (begun and attempt.may_undo(baton)):
-        return baton.model_copy(update={"source_state": look(agent, baton)})
-    try:
-        seen = agent.hypervisor.confirm(baton.move, _cookie(agent, baton), undo, watch).state
-        if undo and seen in (DomainState.PAUSED_OUT, DomainState.PAUSED) and not baton.paused:
-            seen = agent.hypervisor.resume(baton.uuid).state
-    except RelayError as error:
-        first = baton.error or ErrorInfo.of(error, Phase.CONFIRM)
-        return baton.model_copy(update={"error": first, "source_state": look(agent, baton)})
-    return baton.model_copy(update={"source_state": seen})
-
-
-def tell(agent: Agent, baton: Baton) -> None:
-    """Publish what is here after a failure: who looks now, or asks again at once, shall not see it migrate."""
-    try:
-        agent.publish()
-    except (RelayError, redis.RedisError) as error:
-        logger.warning("domains not published", migration=baton.migration, error=str(error))
-
-
-def look(agent: Agent, baton: Baton) -> DomainState:
-    """What this host shows of the domain now; ``UNKNOWN`` where it does not answer."""
-    try:
-        return agent.hypervisor.inspect(baton.uuid).state
-    except RelayError as error:
-        logger.warning("no look at the domain", migration=baton.migration, host=agent.host.name, code=error.code)
-        return DomainState.UNKNOWN
-
-
-def _xml(agent: Agent, baton: Baton) -> str:
-    return agent.seal.open(baton.xml, baton.context("xml")).decode()
-
-
-def _cookie(agent: Agent, baton: Baton) -> bytes:
-    return agent.seal.open(baton.cookie, baton.context("cookie"))
-
-
-WORK: dict[Phase, Work] = {
-    Phase.BEGIN: _begin,
-    Phase.PREPARE: _prepare,
-    Phase.PERFORM: _perform,
-    Phase.FINISH: _finish,
-    Phase.CONFIRM: _confirm,
-}
 
 
 def run(task: Task[..., Any], phase: Phase, raw: dict[str, Any]) -> dict[str, Any]:

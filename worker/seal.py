@@ -10,13 +10,17 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from worker.errors import Failed, SettingsError
+from worker.hypervisors.base import ParamValue
 
+DOCUMENTS = ("destination_xml", "persistent_xml")
+"""The migration parameters that are domain definitions, and may hold passwords."""
 KEY_BYTES = 32
 NONCE_BYTES = 12
 
@@ -49,6 +53,22 @@ class Seal:
                 "give all agents the same seal_key_file",
                 code="seal-broken",
             ) from None
+
+
+def seal_documents(seal: Seal, params: Mapping[str, ParamValue], migration: str) -> dict[str, ParamValue]:
+    """The parameters with every definition among them sealed; ``open_documents`` gives them back."""
+    return {
+        name: seal.seal(str(value).encode(), f"{migration}/{name}") if name in DOCUMENTS else value
+        for name, value in params.items()
+    }
+
+
+def open_documents(seal: Seal, params: Mapping[str, ParamValue], migration: str) -> dict[str, ParamValue]:
+    """The parameters as they were asked for. Raises ``Failed`` (``seal-broken``)."""
+    return {
+        name: seal.open(str(value), f"{migration}/{name}").decode() if name in DOCUMENTS else value
+        for name, value in params.items()
+    }
 
 
 def load_key(path: Path) -> Seal:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from worker.hypervisors.flags import MigrateFlag, flag_label
 from worker.inventory import Inventory
 from worker.journal import Journal, Record, connect
 from worker.runtime import Runtime
+from worker.seal import ensure_key, load_key, open_documents
 from worker.settings import Settings
 
 Ask = Callable[..., Record]
@@ -123,3 +126,28 @@ def test_what_cannot_be_steered_is_refused_by_its_code(ask: Ask) -> None:
     assert code_of(ask, timeout_seconds=5, options={"live": False}) == "timeout-needs-live"
     assert code_of(ask, "shutoff", options={"offline": True}, timeout_seconds=5) == "timeout-needs-live"
     assert code_of(ask, on_timeout="suspend") == "needs-timeout"
+
+
+SECRET = (
+    "<domain type='qemu'><name>running</name><memory>1024</memory>"
+    "<os><type>hvm</type></os><devices><graphics type='vnc' passwd='hunter2'/></devices></domain>"
+)
+
+
+def test_a_definition_is_sealed_before_it_is_kept(ask: Ask, runtime: Runtime, tmp_path: Path) -> None:
+    """The record and the first baton hold it sealed; whoever has the key gets it back."""
+    runtime.settings.seal_key_file = tmp_path / "seal.key"
+    ensure_key(runtime.settings.key_file)
+    record = ask(params={"persistent_xml": SECRET, "bandwidth": 7})
+    kept = json.dumps(admission.fields_of(record)) + dispatch.text(dispatch.first_baton(record))
+    assert "hunter2" not in kept
+    opened = open_documents(load_key(runtime.settings.key_file), record.params, "m")
+    assert opened == {"persistent_xml": SECRET, "bandwidth": 7}
+
+
+def test_a_definition_without_a_key_is_refused(ask: Ask, runtime: Runtime, tmp_path: Path) -> None:
+    """The scheduler that cannot seal says what it lacks."""
+    runtime.settings.seal_key_file = tmp_path / "none.key"
+    with pytest.raises(Rejected, match="seal_key_file") as refusal:
+        ask(params={"persistent_xml": SECRET})
+    assert refusal.value.code == "no-seal-key"

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from tasks import phases
+from tasks import work
 from tasks.watch import JournalWatch
 from worker.agent import Agent
 from worker.contract import Baton
@@ -43,10 +43,10 @@ def test_a_definition_moves_only_while_nothing_runs(state: DomainState) -> None:
     sealed = {kind: seal.seal(b"", BATON.context(kind)) for kind in ("xml", "cookie")}
     baton, watch = BATON.model_copy(update=sealed), cast(JournalWatch, None)
     if state is DomainState.SHUTOFF:
-        assert phases._perform(agent, baton, watch).xml == ""
+        assert work._perform(agent, baton, watch).xml == ""
         assert performed == [""]
     else:
         with pytest.raises(Failed, match="OFFLINE moves a stopped domain") as refusal:
-            phases._perform(agent, baton, watch)
+            work._perform(agent, baton, watch)
         assert refusal.value.code == "not-offline"
         assert performed == []
