@@ -20,7 +20,9 @@ own lib /var/lib/libvirt
 own logs /var/log/libvirt
 own cache /var/cache/libvirt
 mount --bind "$d/etc" /etc/libvirt
-for file in hosts passwd group; do mount --bind "${d%/*}/$file" "/etc/$file"; done
+for file in hosts passwd group; do
+  [ ! -e "/etc/$file" ] || mount --bind "${d%/*}/$file" "/etc/$file"
+done
 
 touch "$d/ready"
 reaper=$(dirname "$(realpath "$0")")/reaper.py

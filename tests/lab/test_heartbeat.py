@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from pathlib import Path
 from types import ModuleType
@@ -43,6 +44,29 @@ def test_missing_beats_are_counted(heartbeat: ModuleType, last: int, data: st.Da
     seen = heartbeat.parse(beats(7, kept))
     assert (seen.beats, seen.missing) == (len(kept), last - len(kept))
     assert seen.unbroken == (len(kept) == last)
+
+
+def sectors(heartbeat: ModuleType, boot: int, counts: list[int]) -> bytes:
+    """The part of a disk that a guest writes to."""
+    data = bytearray(heartbeat.SECTORS * heartbeat.SECTOR_BYTES)
+    for count in counts:
+        struct.pack_into("<II", data, count % heartbeat.SECTORS * heartbeat.SECTOR_BYTES, boot, count)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("last", [0, 1, 63, 64, 65, 1000])
+def test_a_whole_disk(heartbeat: ModuleType, last: int) -> None:
+    """A disk that took every beat misses none, however often they went round."""
+    assert heartbeat.parse_disk(sectors(heartbeat, 7, list(range(1, last + 1)))) == (last, 0)
+
+
+def test_a_disk_that_lost_writes(heartbeat: ModuleType) -> None:
+    """Beats that were not copied are counted, whether an older one or another boot's is in their place."""
+    kept = [count for count in range(1, 101) if count not in (90, 95)]
+    assert heartbeat.parse_disk(sectors(heartbeat, 7, kept)) == (100, 2)
+    disk = bytearray(sectors(heartbeat, 7, list(range(1, 101))))
+    struct.pack_into("<II", disk, 80 % heartbeat.SECTORS * heartbeat.SECTOR_BYTES, 8, 80)
+    assert heartbeat.parse_disk(bytes(disk)) == (100, 1)
 
 
 def test_watch_measures_silence(heartbeat: ModuleType, tmp_path: Path) -> None:
