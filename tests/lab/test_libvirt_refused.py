@@ -187,6 +187,43 @@ FORESEEN = [
         {"disks_port": 49300, "disks_uri": "tcp://192.0.2.1:49301"},
     ),
     Refusal(
+        "zerocopy parallel tls",
+        PERFORM,
+        INTERNAL,
+        "unable to execute QEMU command 'migrate-set-parameters': "
+        "Zero copy only available for non-compressed non-TLS multifd migration",
+        Flag.ZEROCOPY | Flag.PARALLEL | Flag.TLS,
+    ),
+    Refusal(
+        "p2p tunnelled tls",
+        PERFORM,
+        INTERNAL,
+        "failed to convert virJSONValue to yajl data",
+        Flag.PEER2PEER | Flag.TUNNELLED | Flag.TLS,
+    ),
+    Refusal(
+        "p2p tunnelled migrateuri",
+        PERFORM,
+        UNSUPPORTED,
+        "migration URI is not supported by tunnelled migration",
+        Flag.PEER2PEER | Flag.TUNNELLED,
+        {"migrate_uri": "tcp://192.0.2.1:49999"},
+    ),
+    Refusal(
+        "p2p tunnelled parallel",
+        PERFORM,
+        INVALID,
+        "Flags 'VIR_MIGRATE_TUNNELLED' and 'VIR_MIGRATE_PARALLEL' are mutually exclusive",
+        Flag.PEER2PEER | Flag.TUNNELLED | Flag.PARALLEL,
+    ),
+    Refusal(
+        "p2p tunnelled postcopy",
+        PERFORM,
+        UNSUPPORTED,
+        "post-copy is not supported with tunnelled migration",
+        Flag.PEER2PEER | Flag.TUNNELLED | Flag.POSTCOPY,
+    ),
+    Refusal(
         "migrateuri rdma://",
         PREPARE,
         OPERATION,

@@ -16,6 +16,7 @@ _MIB = 1 << 20
 _POSTCOPY_BANDWIDTH_LIMIT = (2**64 - 1) // _MIB + 1
 _PAGE = 4096
 _THROTTLES = ("auto_converge.initial", "auto_converge.increment")
+_ZERO_COPY = "Zero copy only available for non-compressed non-TLS multifd migration"
 _MT = ("compression.mt.level", "compression.mt.threads", "compression.mt.dthreads")
 
 # QEMU's names, in the order in which QEMU reads and then checks them, with the texts of its ranges
@@ -106,6 +107,8 @@ def check_qemu(request: CheckRequest, *, source: bool) -> None:
             "migrate-set-parameters",
             "Parameter 'xbzrle_cache_size' expects a power of two no less than the target page size",
         )
+    if source and request.flags & MigrateFlag.ZEROCOPY and request.flags & MigrateFlag.TLS:
+        raise _qemu("migrate-set-parameters", _ZERO_COPY)
 
 
 def _check_capabilities(request: CheckRequest, *, source: bool) -> None:
@@ -113,7 +116,7 @@ def _check_capabilities(request: CheckRequest, *, source: bool) -> None:
     if source and request.flags & MigrateFlag.ZEROCOPY and methods:
         raise _qemu(
             "migrate-set-capabilities",
-            "Zero copy only available for non-compressed non-TLS multifd migration",
+            _ZERO_COPY,
         )
     if "mt" in methods and request.flags & MigrateFlag.PARALLEL:
         raise _qemu("migrate-set-capabilities", "Multifd is not compatible with compress")
