@@ -71,7 +71,7 @@ class LibvirtHypervisor:
 
     def prepare(self, move: Move, xml: str, cookie: bytes, watch: Watch) -> Prepared:
         """Destination: get ready to receive."""
-        with_retries(self._host.config.retry, watch, self._host.connection.get)
+        self._host.connected(watch)
         self._host.connection.features.check(move, self._host.name)
         return self._way(move).prepare(move, xml, cookie, watch)
 

@@ -44,7 +44,7 @@ class Managed:
         if not cookie:
             # libvirtd 9.0.0 dies of it
             raise refused("prepare needs the cookie that begin returned", code="VIR_ERR_INVALID_ARG")
-        connection = self._host.connected(watch)
+        connection, _ = self._host.connection.get()
         params, flags = typed(move, destination_xml=xml), move.flags & ~NOT_FOR_DESTINATION
         uri, out = calling(lambda: phases.prepare(connection, params, cookie, flags), effect=True)
         return Prepared(uri=uri or str(move.params.get("migrate_uri") or ""), cookie=out)

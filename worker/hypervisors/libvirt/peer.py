@@ -42,7 +42,6 @@ class PeerToPeer:
                 "peer_uri of this host in vmrelay.toml to the libvirt URI at which they do, or leave out PEER2PEER",
                 code="no-peer-uri",
             )
-        self._host.connected(watch)
         return Prepared(uri="", cookie=self._host.config.peer_uri.encode())
 
     def perform(self, move: Move, xml: str, uri: str, cookie: bytes, watch: Watch) -> Performed:
