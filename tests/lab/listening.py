@@ -12,9 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from conftest import eventually
 
 USER, PASSWORD = "mover", "not-a-secret-that-matters"
+
+
+def needed(program: str) -> str:
+    """The path of a program; the test is skipped where it is missing."""
+    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    return path or pytest.skip(f"lab: {program} is missing (deploy/lab/install)")
 
 
 @contextmanager
@@ -60,8 +67,8 @@ class Ssh:
 @contextmanager
 def ssh_server() -> Iterator[Ssh]:
     """Debian's sshd on a free port, for the user who runs the tests."""
-    sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert sshd, "openssh-server is missing: deploy/lab/install"
+    sshd = needed("sshd")
+    needed("nc")
     separation = Path("/run/sshd")  # where a server of root's locks up its children
     made = os.geteuid() == 0 and not separation.exists()
     if made:
@@ -110,9 +117,7 @@ def guarded_daemon() -> Iterator[str]:
             (home / name).mkdir()
         (home / "conf").write_text('auth_unix_rw = "sasl"\n')
         (home / "sasl" / "libvirt.conf").write_text(f"mech_list: scram-sha-256\nsasldb_path: {home}/db\n")
-        saslpasswd = shutil.which("saslpasswd2", path=f"{os.environ['PATH']}:/usr/sbin")
-        assert saslpasswd, "sasl2-bin is missing: deploy/lab/install"
-        add = [saslpasswd, "-p", "-f", home / "db", "-a", "libvirt", "-u", "lab", USER]
+        add = [needed("saslpasswd2"), "-p", "-f", home / "db", "-a", "libvirt", "-u", "lab", USER]
         subprocess.run(add, input=PASSWORD.encode(), check=True, capture_output=True)
         argv = ["libvirtd", "-f", home / "conf"]
         if os.geteuid() == 0:  # libvirtd of root's is the system's one

@@ -105,9 +105,11 @@ def test_perform_is_made_once(netns_stage: Stage) -> None:
     guest = stage.guest("once")
     move = guest.move(PEER)
     begun, prepared = stage.up_to_prepare(move)
-    beta = stage.lab.peers["beta"]
-    with pytest.raises(HypervisorError):
-        stage.source.perform(move, begun.xml, "", beta.replace("system", "nothing").encode(), stage.watch)
+    nowhere = stage.lab.peers["beta"].replace("/system", ":9/system")
+    with pytest.raises(HypervisorError, match="Connection refused") as refused:
+        stage.source.perform(move, begun.xml, "", nowhere.encode(), stage.watch)
+    assert nowhere not in repr(refused.value)  # messages name no URI
+    assert (refused.value.retry, refused.value.after) == (Retry.VERIFY, Retry.TRANSIENT)
     with pytest.raises(HypervisorError, match="made already") as caught:
         stage.source.perform(move, begun.xml, prepared.uri, prepared.cookie, stage.watch)
     assert caught.value.retry is Retry.VERIFY
