@@ -356,6 +356,7 @@ def test_the_validator_says_what_libvirt_says(
     phase, error = refused(ground, move)
     assert (phase, error.code) == (refusal.phase, refusal.code)
     assert error.message.endswith(foreseen.value.message)
+    assert error.after in (Retry.OPERATOR, Retry.PERMANENT, Retry.DONE)
     runs_on(ground, stubborn, move)
 
 
@@ -382,7 +383,7 @@ def test_what_only_the_host_knows(ground: Stage, stubborn: Guest, refusal: Refus
     phase, error = refused(ground, move)
     assert (phase, error.code) == (refusal.phase, refusal.code)
     assert refusal.text in error.message
-    assert Retry.TRANSIENT not in (error.retry, error.after) or refusal.code == "VIR_ERR_SYSTEM_ERROR"
+    assert error.after in (Retry.OPERATOR, Retry.PERMANENT)
     runs_on(ground, stubborn, move)
 
 

@@ -42,6 +42,7 @@ RULES: tuple[Rule, ...] = (
     # the connection
     Rule("VIR_ERR_SYSTEM_ERROR", "Cannot access storage file", _OPERATOR, "the disk cannot be reached there"),
     Rule("VIR_ERR_SYSTEM_ERROR", "No space left on device", _OPERATOR, "the host's disk is full"),
+    Rule("VIR_ERR_SYSTEM_ERROR", "cannot limit locked memory", _OPERATOR, "the daemon may not lock memory (zero-copy)"),
     Rule("VIR_ERR_SYSTEM_ERROR", "", _TRANSIENT, "a socket broke, or nobody listens: the daemon restarts"),
     Rule("VIR_ERR_RPC", "", _TRANSIENT, "the stream of messages broke off"),
     Rule("VIR_ERR_NO_CONNECT", "", _TRANSIENT, "the daemon does not answer yet"),
@@ -91,6 +92,7 @@ RULES: tuple[Rule, ...] = (
     Rule(_INTERNAL, "error while loading state", _PERMANENT, "the destination's QEMU does not take a device's state"),
     Rule(_INTERNAL, "unexpectedly closed the monitor", _TRANSIENT, "the other QEMU died", tries=3),
     # the request
+    Rule(_INTERNAL, "QEMU command 'migrate-set-", _PERMANENT, "QEMU refuses a value, or the options together"),
     Rule(_INTERNAL, "Attempt to migrate guest to the same host", _PERMANENT, "one host", untouched=True),
     Rule(_INTERNAL, "migration cookie", _PERMANENT, "the two libvirts do not understand each other"),
     Rule(_INTERNAL, "migration protocol going backwards", _OPERATOR, "perform was called twice: look at both sides"),
