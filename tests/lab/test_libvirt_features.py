@@ -98,5 +98,6 @@ def test_what_a_cancelled_finish_tells(domain: str, code: str, message: str, tel
     from worker.hypervisors.libvirt.errors import tells_why
 
     error = libvirt.libvirtError(message)
+    error.args = (message,)  # libvirt-python takes the last error of the thread
     error.err = (getattr(libvirt, code), getattr(libvirt, domain), message, 2, "", "", "", 0, 0)
     assert tells_why(error) == tells
