@@ -86,9 +86,10 @@ def same_on_both(stage: Stage, guest: Guest) -> None:
         (ALL, {"migrate_disks": ["hda"]}),
         (ALL | SYNCHRONOUS, {}),
         (ALL | Flag.TLS, {}),
+        (ALL | Flag.PEER2PEER, {}),
         (ALL | Flag.PARALLEL | Flag.COMPRESSED, {"bandwidth": 200}),
     ],
-    ids=["all", "migrate-disks", "synchronous-writes", "tls", "parallel_compressed_bandwidth"],
+    ids=["all", "migrate-disks", "synchronous-writes", "tls", "p2p", "parallel_compressed_bandwidth"],
 )
 def test_copy_storage(netns_stage: Stage, archivist: Guest, flags: Flag, params: Mapping[str, ParamValue]) -> None:
     """The destination's disk is, bit for bit, what the source's was when the guest stood still."""
