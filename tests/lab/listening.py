@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import eventually
+from libvirt_lab import eventually
 
 USER, PASSWORD = "mover", "not-a-secret-that-matters"
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import LIVE, Lab, Recorder, command, eventually
+from libvirt_lab import LIVE, Lab, Recorder, command, eventually
 from listening import PASSWORD, USER, guarded_daemon, ssh_server
 
 from worker.errors import HypervisorError, Retry
 from worker.hypervisors.base import DomainState, HostConfig, Move
 
 if TYPE_CHECKING:
-    from conftest import Stage
+    from libvirt_lab import Stage
 
     from worker.hypervisors.libvirt.driver import LibvirtHypervisor
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import command
+from libvirt_lab import command
 
 from worker.errors import HypervisorError, Retry
 from worker.hypervisors.base import DomainState, Stop
 
 if TYPE_CHECKING:
-    from conftest import Stage
+    from libvirt_lab import Stage
 
 pytestmark = pytest.mark.lab
 

@@ -7,14 +7,14 @@ import uuid as uuids
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import LIVE
+from libvirt_lab import LIVE
 
 from worker.errors import HypervisorError, Rejected, Retry
 from worker.hypervisors.base import DomainState, Move
 from worker.hypervisors.flags import MigrateFlag as Flag
 
 if TYPE_CHECKING:
-    from conftest import Stage
+    from libvirt_lab import Stage
 
 pytestmark = pytest.mark.lab
 

@@ -12,7 +12,7 @@ from worker.hypervisors.base import DomainState, Move
 from worker.hypervisors.flags import MigrateFlag as Flag
 
 if TYPE_CHECKING:
-    from conftest import Stage
+    from libvirt_lab import Stage
 
 pytestmark = pytest.mark.lab
 

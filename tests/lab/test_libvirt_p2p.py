@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import LIVE, command, eventually
+from libvirt_lab import LIVE, command, eventually
 
 from worker.errors import Cancelled, HypervisorError, Rejected, Retry
 from worker.hypervisors.base import DomainState, HostConfig, Stop
 from worker.hypervisors.flags import MigrateFlag as Flag
 
 if TYPE_CHECKING:
-    from conftest import Stage
+    from libvirt_lab import Stage
 
 pytestmark = [pytest.mark.lab, pytest.mark.netns]
 

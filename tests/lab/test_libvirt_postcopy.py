@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import LIVE, eventually
+from libvirt_lab import LIVE, eventually
 
 from worker.errors import HypervisorError, Retry
 from worker.hypervisors.base import DomainState, Finished, Move, Stop
@@ -16,7 +16,7 @@ from worker.hypervisors.flags import MigrateFlag as Flag
 from worker.hypervisors.verdict import VerdictKind, verdict
 
 if TYPE_CHECKING:
-    from conftest import Guest, Stage
+    from libvirt_lab import Guest, Stage
 
 pytestmark = [pytest.mark.lab, pytest.mark.netns]
 

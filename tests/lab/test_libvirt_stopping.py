@@ -10,13 +10,13 @@ import uuid as uuids
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import eventually
+from libvirt_lab import eventually
 
 from worker.errors import Cancelled, HypervisorError, Retry
 from worker.hypervisors.base import DomainState, Stop
 
 if TYPE_CHECKING:
-    from conftest import Stage
+    from libvirt_lab import Stage
 
 pytestmark = pytest.mark.lab
 
