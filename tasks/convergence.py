@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from worker.contract import MigrateRequest
 from worker.errors import Rejected
-from worker.hypervisors.base import Convergence, StallAction
+from worker.hypervisors.convergence import Convergence, StallAction
 from worker.hypervisors.flags import MigrateFlag
 
 

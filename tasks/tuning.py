@@ -14,7 +14,7 @@ from worker import metrics
 from worker.app import app
 from worker.contract import IDENT, TUNE, TuneRequest
 from worker.errors import Rejected, RelayError
-from worker.hypervisors.base import TuningKind
+from worker.hypervisors.convergence import TuningKind
 from worker.hypervisors.flags import MigrateFlag
 from worker.journal import Record
 from worker.runtime import runtime

@@ -18,7 +18,8 @@ from worker import metrics
 from worker.agent import Agent
 from worker.contract import Baton
 from worker.errors import Cancelled, HypervisorError
-from worker.hypervisors.base import Phase, Progress, Stall, StallAction, Stop, Tuning, TuningKind
+from worker.hypervisors.base import Phase, Progress, Stop
+from worker.hypervisors.convergence import Stall, StallAction, Tuning, TuningKind
 from worker.journal.journal import LostClaim, Shown
 
 logger = structlog.get_logger(__name__)

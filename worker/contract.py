@@ -21,7 +21,8 @@ from pydantic import (
 )
 
 from worker.errors import HypervisorError, Rejected, RelayError, Retry
-from worker.hypervisors.base import Convergence, DomainState, Move, ParamValue, StallAction, TuningKind
+from worker.hypervisors.base import DomainState, Move, ParamValue
+from worker.hypervisors.convergence import Convergence, StallAction, TuningKind
 from worker.hypervisors.flags import MigrateFlag
 
 MIGRATE = "vmrelay.v1.migrate"

@@ -20,7 +20,8 @@ from pydantic_settings import (
 )
 
 from worker.errors import SettingsError
-from worker.hypervisors.base import RetryPolicy, StallAction, StallPolicy
+from worker.hypervisors.base import RetryPolicy
+from worker.hypervisors.convergence import StallAction, StallPolicy
 
 CONFIG_VARIABLE = "VMRELAY_CONFIG"
 HOST_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"

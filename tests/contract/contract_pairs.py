@@ -20,11 +20,9 @@ from worker.hypervisors.base import (
     Phase,
     Prepared,
     Progress,
-    Stall,
-    StallAction,
     Stop,
-    Tuning,
 )
+from worker.hypervisors.convergence import Stall, StallAction, Tuning
 from worker.hypervisors.flags import MigrateFlag
 
 PATIENCE_SECONDS = 30.0

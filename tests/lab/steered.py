@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from libvirt_lab import Guest, Recorder, Stage
 
 from worker.errors import HypervisorError
-from worker.hypervisors.base import HostConfig, Progress, StallPolicy, Tuning
+from worker.hypervisors.base import HostConfig, Progress
+from worker.hypervisors.convergence import StallPolicy, Tuning
 
 if TYPE_CHECKING:
     from collections.abc import Callable

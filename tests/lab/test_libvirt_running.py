@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import pytest
 from libvirt_lab import Recorder
 
-from worker.hypervisors.base import Convergence, HostConfig, Move, StallAction, Stop
+from worker.hypervisors.base import HostConfig, Move, Stop
+from worker.hypervisors.convergence import Convergence, StallAction
 
 pytestmark = pytest.mark.lab
 

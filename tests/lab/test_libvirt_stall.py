@@ -12,7 +12,8 @@ import pytest
 from steered import BUSY, busy_guest, steered
 
 from worker.errors import Cancelled
-from worker.hypervisors.base import Convergence, DomainState, Stall, StallAction, StallKind, Stop
+from worker.hypervisors.base import DomainState, Stop
+from worker.hypervisors.convergence import Convergence, Stall, StallAction, StallKind
 
 if TYPE_CHECKING:
     from libvirt_lab import Guest, Stage

@@ -9,7 +9,8 @@ from libvirt_lab import LIVE
 from steered import BUSY, busy_guest, steered
 
 from worker.errors import Cancelled, Retry
-from worker.hypervisors.base import Convergence, DomainState, StallAction, StallKind, Stop, Tuning, TuningKind
+from worker.hypervisors.base import DomainState, Stop
+from worker.hypervisors.convergence import Convergence, StallAction, StallKind, Tuning, TuningKind
 from worker.hypervisors.flags import MigrateFlag as Flag
 
 if TYPE_CHECKING:

@@ -21,19 +21,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import HypervisorError
-from worker.hypervisors.base import (
-    Begun,
-    DomainState,
-    HostConfig,
-    Move,
-    Prepared,
-    Progress,
-    RetryPolicy,
-    Stall,
-    StallAction,
-    Stop,
-    Tuning,
-)
+from worker.hypervisors.base import Begun, DomainState, HostConfig, Move, Prepared, Progress, RetryPolicy, Stop
+from worker.hypervisors.convergence import Stall, StallAction, Tuning
 from worker.hypervisors.flags import MigrateFlag as Flag
 
 if TYPE_CHECKING:

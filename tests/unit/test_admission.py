@@ -12,7 +12,8 @@ import pytest
 from tasks import admission, dispatch
 from worker.contract import Baton, MigrateRequest
 from worker.errors import Rejected
-from worker.hypervisors.base import Convergence, Domain, DomainState, StallAction
+from worker.hypervisors.base import Domain, DomainState
+from worker.hypervisors.convergence import Convergence, StallAction
 from worker.hypervisors.flags import MigrateFlag, flag_label
 from worker.inventory import Inventory
 from worker.journal import Journal, Record, connect

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from worker.cli import words
 from worker.cli.progress import STEP_SECONDS, Bar, Lines
-from worker.hypervisors.base import StallAction, TuningKind
+from worker.hypervisors.convergence import StallAction, TuningKind
 from worker.journal.record import Record
 
 CONTRACT = Path(__file__).parents[2] / "docs" / "reference" / "contract.md"

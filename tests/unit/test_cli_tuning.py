@@ -12,7 +12,7 @@ from worker.cli.main import cli
 from worker.cli.tuning import await_tuned, check_value
 from worker.contract import TUNING_RANGES, TuneRequest
 from worker.errors import Rejected
-from worker.hypervisors.base import TuningKind
+from worker.hypervisors.convergence import TuningKind
 from worker.journal import Journal, connect
 
 IDENT = "3f2a91c0-8a54-4d0e-9d86-2f6c2f6f0a11"

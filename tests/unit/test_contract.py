@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from worker.contract import IDENT, TUNING_RANGES, Baton, ErrorInfo, MigrateRequest, TuneRequest, canonical
 from worker.errors import Failed, HypervisorError, Rejected, Retry
-from worker.hypervisors.base import Convergence, DomainState, StallAction, TuningKind
+from worker.hypervisors.base import DomainState
+from worker.hypervisors.convergence import Convergence, StallAction, TuningKind
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

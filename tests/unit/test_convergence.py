@@ -9,7 +9,7 @@ import pytest
 from tasks.convergence import convergence
 from worker.contract import MigrateRequest
 from worker.errors import Rejected
-from worker.hypervisors.base import Convergence, StallAction
+from worker.hypervisors.convergence import Convergence, StallAction
 from worker.hypervisors.flags import PROFILES, MigrateFlag
 
 LIVE, OFFLINE, POSTCOPY = (int(flag) for flag in (MigrateFlag.LIVE, MigrateFlag.OFFLINE, MigrateFlag.POSTCOPY))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from worker.errors import Rejected, SettingsError
-from worker.hypervisors.base import StallAction, StallPolicy
+from worker.hypervisors.convergence import StallAction, StallPolicy
 from worker.inventory import Inventory
 from worker.settings import CONFIG_VARIABLE, config_file, load
 

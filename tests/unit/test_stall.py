@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.hypervisors.base import Convergence, Progress, Stall, StallAction, StallKind, StallPolicy
+from worker.hypervisors.base import Progress
+from worker.hypervisors.convergence import Convergence, Stall, StallAction, StallKind, StallPolicy
 from worker.hypervisors.stall import LONGER, NEARER, REFUSALS, History, Told, react, settle, stalls
 
 POLICY = StallPolicy(rounds=3, no_data_seconds=60.0, downtime_step_seconds=0.5, downtime_limit_seconds=2.0)

@@ -18,7 +18,8 @@ from worker import metrics
 from worker.agent import Agent
 from worker.contract import Baton
 from worker.errors import HypervisorError, Rejected, Retry
-from worker.hypervisors.base import Phase, Progress, Stall, StallAction, StallKind, Tuning, TuningKind
+from worker.hypervisors.base import Phase, Progress
+from worker.hypervisors.convergence import Stall, StallAction, StallKind, Tuning, TuningKind
 from worker.inventory import Inventory
 from worker.journal import Journal, Record, connect
 from worker.runtime import Runtime

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from worker.hypervisors.base import StallAction
+from worker.hypervisors.convergence import StallAction
 from worker.hypervisors.flags import MigrateFlag, parse_flags
 from worker.hypervisors.params import PARAMS, ParamType
 

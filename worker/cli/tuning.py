@@ -12,7 +12,7 @@ from worker.cli import client, words
 from worker.cli.exits import FAILED, MOVED, TIMED_OUT
 from worker.cli.migrations import find_open
 from worker.contract import TUNE, TUNING_RANGES
-from worker.hypervisors.base import TuningKind
+from worker.hypervisors.convergence import TuningKind
 from worker.journal import Journal
 
 Command = Callable[..., None]

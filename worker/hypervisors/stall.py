@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from worker.hypervisors.base import Convergence, Progress, Stall, StallAction, StallKind, StallPolicy
+from worker.hypervisors.base import Progress
+from worker.hypervisors.convergence import Convergence, Stall, StallAction, StallKind, StallPolicy
 
 NEARER = 0.9
 """A round gets nearer to the end where dirty rate or expected downtime fall below this share.

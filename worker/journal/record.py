@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from worker.hypervisors.base import Convergence, StallAction
+from worker.hypervisors.convergence import Convergence, StallAction
 
 
 @dataclass(frozen=True, slots=True)

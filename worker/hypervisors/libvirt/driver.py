@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from worker.errors import Rejected
 from worker.hypervisors import profile_for
-from worker.hypervisors.base import (
-    Begun,
-    Domain,
-    DomainState,
-    Finished,
-    HostConfig,
-    Move,
-    Performed,
-    Prepared,
-    Watch,
-)
+from worker.hypervisors.base import Begun, Domain, DomainState, Finished, HostConfig, Move, Performed, Prepared, Watch
 from worker.hypervisors.checks import check_migration
 from worker.hypervisors.flags import MigrateFlag
 from worker.hypervisors.libvirt.attempts import Attempts

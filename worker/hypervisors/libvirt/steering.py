@@ -19,17 +19,8 @@ from functools import partial
 import libvirt
 
 from worker.errors import HypervisorError
-from worker.hypervisors.base import (
-    Move,
-    Progress,
-    Stall,
-    StallAction,
-    StallKind,
-    StallPolicy,
-    Tuning,
-    TuningKind,
-    Watch,
-)
+from worker.hypervisors.base import Move, Progress, Watch
+from worker.hypervisors.convergence import Stall, StallAction, StallKind, StallPolicy, Tuning, TuningKind
 from worker.hypervisors.flags import MigrateFlag
 from worker.hypervisors.libvirt.errors import calling, classed
 from worker.hypervisors.libvirt.states import progress_of

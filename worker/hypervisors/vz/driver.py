@@ -11,17 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from worker.errors import HypervisorError, Retry
-from worker.hypervisors.base import (
-    Begun,
-    Domain,
-    DomainState,
-    Finished,
-    HostConfig,
-    Move,
-    Performed,
-    Prepared,
-    Watch,
-)
+from worker.hypervisors.base import Begun, Domain, DomainState, Finished, HostConfig, Move, Performed, Prepared, Watch
 from worker.hypervisors.checks import check_migration
 from worker.hypervisors.flags import MigrateFlag
 from worker.hypervisors.retry import with_retries
