@@ -7,7 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import redis
@@ -18,6 +18,9 @@ from worker.errors import Rejected, Unavailable
 from worker.journal import Journal, Record
 from worker.runtime import runtime
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 ACCEPT_SECONDS = 10.0
 """How long a command waits for a scheduler to accept or reject what it enqueued."""
 
@@ -25,6 +28,8 @@ output = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to show it."
 )
 
+LINE = 10_000
+"""Longer than any row of a table."""
 Listener = Callable[[str, dict[str, Any]], None]
 line_of = words.line_of
 
@@ -104,6 +109,20 @@ def follow(
             return record
         if look is not None:
             look(record)
+
+
+def show_table(table: Table) -> None:
+    """A table on standard output: as wide as a terminal, and whole, a line for each row, where a program reads it."""
+    from rich.console import Console
+
+    console = Console()
+    if console.is_terminal:
+        console.print(table)
+        return
+    whole = Console(width=LINE, color_system=None)
+    with whole.capture() as text:
+        whole.print(table)
+    click.echo("\n".join(line.rstrip() for line in text.get().splitlines()))
 
 
 def as_json(document: object) -> None:

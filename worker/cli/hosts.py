@@ -49,7 +49,6 @@ def hosts(domains: bool, output: str) -> None:
     if output == "json":
         client.as_json(shown)
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("host", "driver", "agent", "out", "in", "domains", box=None)
@@ -63,7 +62,7 @@ def hosts(domains: bool, output: str) -> None:
             f"{host_shown['incoming']}/{host_shown['max_incoming']}",
             ", ".join(f"{d['name']} ({d['state']})" for d in own) if domains else str(len(own)),
         )
-    Console().print(table)
+    client.show_table(table)
 
 
 def _agent_state(agent: dict[str, Any] | None) -> str:
@@ -97,14 +96,13 @@ def doctor(ctx: click.Context, /, output: str) -> None:
     if output == "json":
         client.as_json([{"name": c.name, "ok": c.ok, "detail": c.detail, "fatal": c.fatal} for c in found])
     else:
-        from rich.console import Console
         from rich.table import Table
 
         table = Table(box=None, show_header=False)
         for check in found:
             word = "[green]ok[/]" if check.ok else "[red]FAIL[/]" if check.fatal else "[yellow]advice[/]"
             table.add_row(word, check.name, check.detail)
-        Console().print(table)
+        client.show_table(table)
     ctx.exit(0 if all(check.ok or not check.fatal for check in found) else FAILED)
 
 

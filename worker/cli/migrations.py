@@ -87,7 +87,6 @@ def status(migration: str, events: bool, output: str) -> None:
         more = [{"at": int(at.split("-")[0]) / 1000, "type": kind} | data for at, kind, data in happened]
         client.as_json(record.document() | ({"events": more} if events else {}))
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -99,7 +98,7 @@ def status(migration: str, events: bool, output: str) -> None:
     table = Table(show_header=False, box=None)
     for name, value in shown:
         table.add_row(Text(name), Text(value))
-    Console().print(table)
+    client.show_table(table)
 
 
 @click.command(name="list", short_help="List migrations.")
@@ -124,13 +123,13 @@ def list_(state: tuple[str, ...], host: str | None, limit: int, output: str) -> 
     if output == "json":
         client.as_json([record.document() for record in records])
         return
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None)
-    for column in ("id", "state", "domain", "from", "to", "attempts", "seconds", "downtime"):
+    table = Table(box=None, pad_edge=False)
+    table.add_column("id", no_wrap=True, min_width=8)
+    for column in ("state", "domain", "from", "to", "attempts", "seconds", "downtime"):
         table.add_column(column, no_wrap=True)
-    table.add_column("error", no_wrap=True, overflow="ellipsis")
+    table.add_column("error", overflow="ellipsis")  # the only one that may wrap: it gives way first
     for record in records:
         table.add_row(
             record.id[:8],
@@ -143,7 +142,7 @@ def list_(state: tuple[str, ...], host: str | None, limit: int, output: str) -> 
             f"{record.downtime_seconds:.3f}" if record.downtime_seconds is not None else "",
             record.reason if record.outcome != "succeeded" else "",
         )
-    Console().print(table)
+    client.show_table(table)
 
 
 @click.command(short_help="Follow a migration.")
