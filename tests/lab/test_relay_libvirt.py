@@ -65,7 +65,7 @@ def test_a_guest_moves_and_everybody_sees_how_far_it_is(relay: LibvirtRelay) -> 
     assert record.downtime_seconds is not None
     assert record.transferred_bytes
     told = relay.events(ident, "progress")
-    assert min(each["remaining_bytes"] for each in told) < max(each["remaining_bytes"] for each in told)
+    assert any(0 < each["remaining_bytes"] < each["total_bytes"] for each in told)
     assert any(each["bandwidth_bytes_per_second"] for each in told)
     assert all(each["iteration"] >= 1 for each in told)
     until(lambda: relay.result(ident)["status"] == "SUCCESS", "SUCCESS")

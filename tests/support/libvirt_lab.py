@@ -173,7 +173,8 @@ class Guest:
     def beats_on(self) -> None:
         """Wait until new beats come, and see that none was lost, repeated or begun anew."""
         self.some_beats()
-        assert self.heartbeat.read(self.serial).unbroken
+        seen = self.heartbeat.read(self.serial)
+        assert seen.unbroken, seen
 
 
 @dataclass
