@@ -117,7 +117,8 @@ def _stopped(baton: Baton, stopped: Cancelled, asked: Stop | None, phase: Phase)
         return _with_error(baton, Failed(stopped.message, code="stalled"), phase)
     if stopped.code == "deadline" or asked is Stop.DEADLINE:
         limit = f" of {baton.deadline_seconds:g} s" if baton.deadline_seconds else ""
-        return _with_error(baton, Failed(f"perform took longer than its deadline{limit}", code="deadline"), phase)
+        late = Failed(f"perform took longer than its deadline{limit}; the domain is on its source", code="deadline")
+        return _with_error(baton, late, phase)
     return baton.model_copy(update={"error": ErrorInfo.of(stopped, phase, cancelled=True)})
 
 

@@ -142,6 +142,7 @@ def test_a_deadline_ends_a_perform_that_takes_too_long(relay: Relay) -> None:
     ident = relay.migrate(name, deadline_seconds=0.5)
     record = relay.wait(ident)
     assert (record.outcome, record.reason, record.attempt) == ("failed", "deadline", 1)
+    assert record.error == "perform took longer than its deadline of 0.5 s; the domain is on its source"
     assert relay.metrics("alpha", "vmrelay_migrations_total", **labels) == before + 1
     assert relay.where(name) == {"alpha": "running"}
 
