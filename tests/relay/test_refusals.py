@@ -65,6 +65,7 @@ MALFORMED: list[dict[str, Any]] = [
     {"domain": "web", "destination": "beta", "params": {"bandwidth": {}}},
     {"domain": "web", "destination": "beta", "params": {"destination_xml": "x" * 300_000}},
     {"domain": "web", "destination": "beta", "deadline_seconds": -1},
+    {"domain": "web", "destination": "beta", "deadline_seconds": 0},
     {"domain": "web", "destination": "beta", "deadline_seconds": "5"},
     {"domain": "web", "destination": "beta", "deadline_seconds": float("nan")},
     {"domain": "web", "destination": "beta", "deadline_seconds": 1e300},

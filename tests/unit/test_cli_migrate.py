@@ -174,6 +174,12 @@ def test_what_the_relay_does(words: str) -> None:
     assert request(words) == REQUESTS[words]
 
 
+def test_no_deadline_is_not_a_deadline_of_0() -> None:
+    """What a request names, if only a 0, is judged by whoever takes it."""
+    with pytest.raises(Rejected, match="deadline_seconds: Input should be greater than 0"):
+        request("--deadline 0")
+
+
 @pytest.mark.parametrize("words", REFUSALS)
 def test_refusals(words: str, file: str) -> None:
     """Contradictions and unreadable files are a usage error, in virsh's words where it has some."""

@@ -225,7 +225,8 @@ def request_of(given: Mapping[str, Any]) -> dict[str, Any]:
     if given["timeout_suspend"] or given["timeout_postcopy"]:
         action = StallAction.POSTCOPY if given["timeout_postcopy"] else StallAction.SUSPEND
         request |= {"timeout_seconds": given["timeout"], "on_timeout": str(action)}
-    return {name: value for name, value in request.items() if value not in (None, "", {}, False)}
+    # 0 is a value, which the scheduler may refuse: dropped, it would mean "no limit".
+    return {name: value for name, value in request.items() if value is not False and value not in (None, "", {})}
 
 
 def wait_limit(given: Mapping[str, Any]) -> float | None:
