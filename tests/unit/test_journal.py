@@ -360,6 +360,19 @@ def test_a_rejected_request_holds_nothing(journal: Journal) -> None:
     assert journal.count("ended") == 0
 
 
+def test_a_new_attempt_begins_without_the_progress_of_the_last_one(journal: Journal) -> None:
+    """How far a failed perform was is forgotten with it."""
+    assert journal.submit("m", fields("web", "alpha", "beta"), {}, "1", (1, 1))[1] == ["OK"]
+    for attempt in (1, 2):
+        record = journal.record("m")
+        assert record is not None
+        assert record.document()["progress"] is None
+        assert journal.claim("m", attempt, record.epoch, "begin", str(attempt), "t", "alpha", NOTHING).won
+        journal.progress("m", "t", {"percent": 42}, True, NOTHING)
+        journal.backoff("m", "t", {"phase": "begin", "host": "alpha", "seconds": 1}, {}, 0, {}, NOTHING)
+        journal.admit("m", attempt + 1, str(attempt + 1), (1, 1))
+
+
 def test_what_was_measured_and_what_went_wrong_is_in_the_document(journal: Journal) -> None:
     """Fields of the end come back as what they are: seconds, counts, a warning."""
     journal.submit("m", fields("web", "alpha", "beta"), {}, "b", (1, 1))

@@ -27,7 +27,7 @@ class PhaseRun:
             "name": self.name,
             "host": self.host,
             "seconds": self.seconds,
-            "queued_seconds": self.queued_seconds,
+            "queued_seconds": round(self.queued_seconds, 6),
             "attempt": self.attempt,
         }
         return shown | ({"error": self.error} if self.error else {})
