@@ -21,7 +21,7 @@ import structlog
 from worker import metrics
 from worker.errors import RelayError, Unavailable
 from worker.hypervisors import driver_for
-from worker.hypervisors.base import Hypervisor
+from worker.hypervisors.base import Domain, Hypervisor
 from worker.inventory import Host
 from worker.journal import Journal, connect
 from worker.runtime import Runtime, runtime
@@ -44,6 +44,8 @@ class Agent:
         self.seal = seal
         self.incarnation = secrets.token_hex(8)
         self.draining = False
+        self.answers = True
+        """Whether the host's hypervisor answered when it was last asked for its domains."""
         self.metrics_port = 0
         self.leaving = metrics.Leaving(host.name)
         self._metrics: WSGIServer | None = None
@@ -65,6 +67,7 @@ class Agent:
             "process": _birth(os.getpid()),
             "profile": self.host.profile,
             "draining": self.draining,
+            "answers": self.answers,
             "metrics_port": self.metrics_port,
         }
 
@@ -117,8 +120,21 @@ class Agent:
         with self._publishing:
             for _ in range(LOOKS):
                 version = self.journal.inventory_version(self.host.name)
-                if self.journal.publish(self.host.name, version, self.hypervisor.domains()):
+                if self.journal.publish(self.host.name, version, self._domains()):
                     return
+
+    def _domains(self) -> list[Domain]:
+        """What the host has now; whether it answers at all is told with the lease, and to whoever scrapes."""
+        try:
+            found = self.hypervisor.domains()
+        except RelayError:
+            self.answers = False
+            raise
+        else:
+            self.answers = True
+        finally:
+            metrics.host_answers.labels(self.host.name).set(self.answers)
+        return found
 
     def _keep_published(self) -> None:
         while not self._ended.is_set():

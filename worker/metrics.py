@@ -100,6 +100,11 @@ republished = Counter("vmrelay_republished_messages", "Phase messages sent again
 running = Gauge("vmrelay_running_migrations", "Migrations that touch the host now.", ["host", "direction"])
 waiting = Gauge("vmrelay_waiting_migrations", "Migrations that wait, by what for.", ["state"])
 agent_up = Gauge("vmrelay_agent_up", "Whether the host's agent holds its lease.", ["host"])
+host_answers = Gauge(
+    "vmrelay_host_answers",
+    "Whether the host's hypervisor answered its agent, when last asked for its domains.",
+    ["host"],
+)
 build = Gauge("vmrelay_build_info", "Always 1; the label tells the version.", ["version"])
 
 _flag_sets: set[str] = set()

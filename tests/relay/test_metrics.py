@@ -30,6 +30,7 @@ NAMES = {
     "vmrelay_running_migrations",
     "vmrelay_waiting_migrations",
     "vmrelay_agent_up",
+    "vmrelay_host_answers",
     "vmrelay_build_info",
 }
 

@@ -7,13 +7,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from click.testing import CliRunner
 
-from worker import agent, scheduler
+from worker import agent, metrics, scheduler
+from worker.cli import client
+from worker.cli import hosts as command
+from worker.errors import HypervisorError, Retry
+from worker.hypervisors.base import Domain, Hypervisor
 from worker.inventory import Inventory
 from worker.journal import Journal, connect
 from worker.runtime import Runtime
+from worker.seal import Seal
 from worker.settings import Settings
 
 
@@ -84,3 +92,33 @@ def test_rounds_that_never_started_can_be_stopped(redis_url: str) -> None:
         rounds = scheduler.Rounds(Runtime(settings, Inventory(settings), Journal(client)), 0)
         rounds.stop()
         rounds._parts.journal.client.close()
+
+
+def test_a_hypervisor_that_does_not_answer_is_seen(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its agent lives, so lease, command and metrics tell the two apart; and again when it answers."""
+    broken = True
+
+    def domains() -> list[Domain]:
+        if broken:
+            raise HypervisorError("Connection refused", code="x", retry=Retry.TRANSIENT)
+        return []
+
+    settings = Settings(redis_url=redis_url, hosts={"alpha": {"uri": "vzsim:///none"}})  # type: ignore[dict-item]
+    with connect(redis_url) as redis:
+        parts = Runtime(settings, Inventory(settings), Journal(redis))
+        for module in (client, command):
+            monkeypatch.setattr(module, "runtime", lambda: parts)
+        hypervisor = cast(Hypervisor, SimpleNamespace(domains=domains))
+        one = agent.Agent(parts.inventory["alpha"], parts, hypervisor, Seal(bytes(32)))
+        with pytest.raises(HypervisorError):
+            one.publish()
+        one.take_lease()
+        assert metrics.host_answers.labels("alpha")._value.get() == 0
+        assert "no answer" in CliRunner().invoke(command.hosts, catch_exceptions=False).output
+        assert "does not answer it" in CliRunner().invoke(command.doctor, catch_exceptions=False).output
+        broken = False
+        one.publish()
+        one.take_lease()
+        assert metrics.host_answers.labels("alpha")._value.get() == 1
+        assert "up" in CliRunner().invoke(command.hosts, catch_exceptions=False).output.split()
+        one._lease_journal.client.close()

@@ -23,6 +23,8 @@ from worker.runtime import Runtime, runtime
 def hosts(domains: bool, output: str) -> None:
     """List the hosts of the inventory: their agent, their load, their domains as last published.
 
+    An agent is up, draining or down; 'no answer' is one whose hypervisor does not answer it.
+
     \b
     Example:
       vmrelay hosts --domains
@@ -68,6 +70,8 @@ def hosts(domains: bool, output: str) -> None:
 def _agent_state(agent: dict[str, Any] | None) -> str:
     if agent is None:
         return "down"
+    if not agent.get("answers", True):
+        return "no answer"
     return "draining" if agent.get("draining") else "up"
 
 
@@ -150,7 +154,16 @@ def _agents(parts: Runtime) -> Iterator[Check]:
     leader = alive.get("scheduler")
     yield Check("scheduler", leader is not None, f"pid {leader['pid']} leads" if leader else "none is running", False)
     for name in parts.inventory:
-        agent = alive.get(name)
-        where = f"pid {agent['pid']} on {agent['node']}" if agent else f"down: vmrelay agent {name}"
-        yield Check(f"agent {name}", agent is not None, where, False)
-    yield Check("user", os.geteuid() != 0, "running as root" if os.geteuid() == 0 else "not root", False)
+        yield _agent(name, alive.get(name))
+    advice = "running as root: whoever may use libvirt, Redis and the seal key is enough"
+    yield Check("user", os.geteuid() != 0, advice if os.geteuid() == 0 else "not root", False)
+
+
+def _agent(host: str, agent: dict[str, Any] | None) -> Check:
+    if agent is None:
+        return Check(f"agent {host}", False, f"down: vmrelay agent {host}", False)
+    where = f"pid {agent['pid']} on {agent['node']}"
+    if agent.get("answers", True):
+        return Check(f"agent {host}", True, where, False)
+    silent = "the hypervisor does not answer it, its log says why; what is known of the domains is old"
+    return Check(f"agent {host}", False, f"{where}: {silent}", False)
