@@ -135,7 +135,8 @@ def test_tls(request: pytest.FixtureRequest, heartbeat: ModuleType, kind: str) -
     lab: Lab = request.getfixturevalue(kind)
     serial = Path(command("guest", lab.folder, "alpha", "secret", "-m", "32").stdout.strip())
     move = ["migrate", "--live", "--persistent", "--undefinesource", "--tls", "secret", lab.uris["beta"]]
-    with pytest.raises(AssertionError, match="ertificate does not match the hostname"):
+    # Which of the two QEMUs tells first is a matter of luck.
+    with pytest.raises(AssertionError, match=r"ertificate does not match the hostname|Cannot read from TLS channel"):
         virsh(lab.uris["alpha"], *move, "--tls-destination", "elsewhere.example")
     virsh(lab.uris["alpha"], *move)
     virsh(lab.uris["beta"], "destroy", "secret")

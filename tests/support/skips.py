@@ -20,8 +20,8 @@ FIXTURES = {"lab": ("lab", "netns_lab"), "netns": ("netns_lab",)}
 """Who uses one of these fixtures has the mark, said or not."""
 MAKES_NAMESPACES = ["unshare", "--mount", "--net", "--pid", "--fork", "ip", "link", "add", "lab", "type", "bridge"]
 
-skipped: Counter[str] = Counter()
-"""How many tests were skipped, by reason."""
+skipped: dict[str, str] = {}
+"""Why tests and modules were skipped."""
 
 
 def in_ci() -> bool:
@@ -66,13 +66,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
-def counted(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """Count a skip; in CI make it a failure."""
+def judged(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Keep a skip's reason with its report; in CI make it a failure."""
     if not report.skipped or hasattr(report, "wasxfail"):
         return
     detail = report.longrepr
     reason = str(detail[2] if isinstance(detail, tuple) else detail).removeprefix("Skipped: ")
-    skipped[reason] += 1
+    report.skip_reason = reason  # travels with the report where tests run in several processes
     if in_ci():
         report.outcome = "failed"
         report.longrepr = f"skipped, and in CI nothing may be skipped: {reason}"
@@ -80,18 +80,33 @@ def counted(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport() -> Iterator[None]:
-    """See ``counted``."""
+    """See ``judged``."""
     report = yield
-    counted(report)
+    judged(report)
     return report
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_make_collect_report() -> Iterator[None]:
-    """See ``counted``: a whole module may be skipped."""
+    """See ``judged``: a whole module may be skipped."""
     report = yield
-    counted(report)
+    judged(report)
     return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count a skipped test."""
+    _count(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Count a skipped module, once: each process that runs tests collects it."""
+    _count(report)
+
+
+def _count(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if hasattr(report, "skip_reason"):
+        skipped[report.nodeid] = report.skip_reason
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -100,5 +115,5 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     yield
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and not session.config.option.collectonly:
-        reasons = "; ".join(f"{count} {reason}" for reason, count in skipped.most_common())
-        reporter.write_line(f"skipped {skipped.total()}: {reasons}" if reasons else "skipped 0")
+        reasons = "; ".join(f"{count} {reason}" for reason, count in Counter(skipped.values()).most_common())
+        reporter.write_line(f"skipped {len(skipped)}: {reasons}" if reasons else "skipped 0")
