@@ -30,7 +30,19 @@ NO_MESSAGE = (TypeError, ValueError, LookupError, AttributeError, RecursionError
 
 
 class Channel(redis_transport.Channel):
-    """Drops what is not even an envelope, so that one entry in a queue cannot end the worker."""
+    """Drops what is not even an envelope, so that one entry in a queue cannot end the worker.
+
+    Keeps one client: kombu makes a new one for each command, which takes longer than the command.
+    """
+
+    _kept: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: ANN401 - kombu's own signature
+        if asynchronous:
+            return super()._create_client(asynchronous=True)  # type: ignore[misc]
+        if self._kept is None or self._kept.connection_pool is not self.pool:  # a lost connection makes a new pool
+            self._kept = super()._create_client()  # type: ignore[misc]
+        return self._kept
 
     def _brpop_read(self, **options: Any) -> Any:  # noqa: ANN401 - kombu's own signature
         try:
