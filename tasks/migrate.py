@@ -105,7 +105,8 @@ def cancel(self: Task[..., Any], /, *args: object, **kwargs: Any) -> dict[str, s
     """Cancel a migration: ``migration`` is its id, ``requested_by`` who asks.
 
     One that waits ends at once; a running one stops at its next look, and its outcome says what became
-    of it. Answers ``{"migration", "answer"}`` with ``ended``, ``asked`` or ``over``.
+    of it. Answers ``{"migration", "answer", "detail"}`` with ``ended``, ``asked``, ``too-late`` (perform went
+    well: the guest has left, nothing is written) or ``over``.
     """
     ident, by = kwargs.pop("migration", None), kwargs.pop("requested_by", "")
     if args or kwargs or not isinstance(ident, str) or not isinstance(by, str) or not IDENT.fullmatch(ident):

@@ -162,7 +162,9 @@ def _tasks() -> str:
     return (
         "## Tasks and queues\n\n"
         + table(["task", "queue", "arguments", "result"], rows)
-        + "\n\n`answer` of a cancel is `ended` (it waited, and is cancelled now), `asked` (its phases will see it) or "
+        + "\n\n`answer` of a cancel is `ended` (it waited, and is cancelled now), `asked` (its phases will see it), "
+        "`too-late` (perform went well, so the guest has left its source and cannot be called back; nothing is noted, "
+        "`detail` is the phase) or "
         f"`over` (`detail` is the outcome). The phases are {phases}, on the queues `host.<name>`; only vmrelay itself "
         "sends them."
     )

@@ -99,14 +99,17 @@ def test_cancel_after_the_end(relay: Relay) -> None:
 
 
 def test_a_late_cancel_does_not_undo_a_move(relay: Relay) -> None:
-    """Asked for after perform, the migration still succeeds: the guest is on the destination already."""
+    """Asked for after perform, it says that it is too late, and changes nothing: the migration succeeds."""
     name = relay.vm()
     ident = relay.migrate(name)
     # Before that the dispatcher still needs the destination's session, which dies with the agent.
     relay.copying(ident)
     relay.kill("agent-beta")
     relay.in_phase(ident, "finish", "queued")
-    cancel(relay, ident)
+    assert cancel(relay, ident)[1] == {"migration": ident, "answer": "too-late", "detail": "finish"}
+    told = relay.cli("cancel", ident, "--wait")
+    assert (told.returncode, "[too-late]" in told.stderr) == (2, True), told.stderr
+    assert relay.events(ident, "cancel") == []
     relay.restart_agent("beta")
     assert relay.wait(ident).outcome == "succeeded"
     assert relay.where(name) == {"beta": "running"}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from worker.hypervisors.base import Domain, DomainState, Phase
-from worker.journal import Journal, connect
+from worker.journal import Journal, Record, connect
 from worker.journal.journal import INDEXES, LostClaim
 
 HOSTS = ("alpha", "beta", "gamma")
@@ -132,15 +132,15 @@ class Relaying(RuleBasedStateMachine):
         assert self.journal.record(ident) == after
         return True
 
-    @rule(ident=idents, own=st.booleans())
-    def advance(self, ident: str, own: bool) -> None:
-        """A phase is over."""
+    @rule(ident=idents, own=st.booleans(), failed=st.booleans())
+    def advance(self, ident: str, own: bool, failed: bool) -> None:
+        """A phase is over, well or not."""
         record = self.journal.record(ident)
         order = list(Phase)
         if record is None or record.phase in ("", "confirm"):
             return
         following = order[order.index(Phase(record.phase)) + 1]
-        run = {"phase": record.phase, "host": "alpha", "seconds": 1}
+        run = {"phase": record.phase, "host": "alpha", "seconds": 1} | ({"error": "x"} if failed else {})
         baton = f"{ident}-{record.attempt}-{following}"
         self._owned(ident, own, lambda t: self.journal.advance(ident, t, following, baton, run, {}, 0))
 
@@ -169,6 +169,12 @@ class Relaying(RuleBasedStateMachine):
 
         self._owned(ident, own, end)
 
+    @staticmethod
+    def _has_left(record: Record) -> bool:
+        """Whether perform of the attempt under way went well, and finish if it is over."""
+        runs = [run for run in record.phases if run.attempt == record.attempt and run.name in ("perform", "finish")]
+        return bool(runs) and not any(run.error for run in runs)
+
     @rule(ident=idents)
     def cancel(self, ident: str) -> None:
         """Somebody wants it stopped."""
@@ -183,6 +189,8 @@ class Relaying(RuleBasedStateMachine):
             assert after.outcome == "cancelled"
         elif before.state == "ended":
             assert (answer, after) == ("OVER", before)
+        elif before.state == "active" and self._has_left(before):
+            assert (answer, after) == ("TOO-LATE", before)
         else:
             assert answer == "ASKED"
             assert after is not None

@@ -56,11 +56,17 @@ def cancel(
     Example:
       vmrelay cancel 3f2a91 --wait
 
-    One that waits ends at once. A running one stops at its next look; after perform it is too late, and
-    the migration succeeds.
+    One that waits ends at once. A running one stops at its next look. After perform it is too late (exit
+    code 2): the guest has left, and nothing is changed.
     """
     record = find_open(migration)
     answer = client.ask(CANCEL, {"migration": record.id, "requested_by": requested_by})
+    if answer["answer"] == "too-late":
+        raise Rejected(
+            f"too late: the guest is on its way to {record.destination}; it ends as moved, see 'vmrelay watch "
+            f"{record.id}'",
+            code="too-late",
+        )
     if wait:
         from worker.cli.progress import wait_for
 
