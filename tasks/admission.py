@@ -18,6 +18,7 @@ from worker.hypervisors.checks import check_migration
 from worker.hypervisors.flags import MigrateFlag, flag_label, parse_flags, resolve
 from worker.inventory import Host
 from worker.journal import Record
+from worker.journal.hosts import closed
 from worker.journal.record import convergence_text
 from worker.runtime import Runtime
 from worker.scheduler import on_round
@@ -262,7 +263,7 @@ def admit_ready(parts: Runtime) -> None:
     usable = {
         name: (inventory[name].settings.max_outgoing, inventory[name].settings.max_incoming)
         for name, agent in alive.items()
-        if not agent.get("draining")
+        if not closed(agent)
     }
     for ident in journal.ready(usable):
         record = journal.record(ident)

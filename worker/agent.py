@@ -6,6 +6,7 @@ domains the host has, and consumes the host's queue. A second agent for the same
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
@@ -127,14 +128,25 @@ class Agent:
         """What the host has now; whether it answers at all is told with the lease, and to whoever scrapes."""
         try:
             found = self.hypervisor.domains()
-        except RelayError:
-            self.answers = False
+        except RelayError as silent:
+            self._answered(False, str(silent))
             raise
-        else:
-            self.answers = True
-        finally:
-            metrics.host_answers.labels(self.host.name).set(self.answers)
+        self._answered(True)
         return found
+
+    def _answered(self, now: bool, why: str = "") -> None:
+        """Keep whether the hypervisor answers; a change is logged once, and told to the schedulers at once."""
+        metrics.host_answers.labels(self.host.name).set(now)
+        if now == self.answers:
+            return
+        self.answers = now
+        if now:
+            logger.info("the hypervisor answers again", host=self.host.name)
+        else:
+            logger.warning("the hypervisor does not answer; nothing is admitted", host=self.host.name, error=why)
+        if self._renewed:
+            with contextlib.suppress(redis.RedisError):  # the next round of the lease tells it
+                self._renew()
 
     def _keep_published(self) -> None:
         while not self._ended.is_set():
@@ -147,7 +159,9 @@ class Agent:
                 leaving, entering = self.journal.load_of(self.host.name)
                 metrics.running.labels(self.host.name, "out").set(leaving)
                 metrics.running.labels(self.host.name, "in").set(entering)
-            except (RelayError, redis.RedisError) as lost:
+            except RelayError:
+                pass  # logged when it stopped answering; every look would say the same again
+            except redis.RedisError as lost:
                 logger.warning("domains not published", host=self.host.name, error=str(lost))
 
     # -- life -------------------------------------------------------------------------------------

@@ -152,3 +152,21 @@ def test_a_definition_without_a_key_is_refused(ask: Ask, runtime: Runtime, tmp_p
     with pytest.raises(Rejected, match="seal_key_file") as refusal:
         ask(params={"persistent_xml": SECRET})
     assert refusal.value.code == "no-seal-key"
+
+
+def test_a_round_starts_nothing_on_a_silent_host(ask: Ask, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a hypervisor does not answer its agent the migration waits; it starts when that answers again."""
+    sent: list[str] = []
+    monkeypatch.setattr(dispatch, "send", lambda _, baton: sent.append(baton["migration"]))
+
+    def agent_of(host: str, *, answers: bool) -> None:
+        runtime.journal.lease(host, {"incarnation": host, "answers": answers}, 3600)
+
+    agent_of("alpha", answers=True)
+    agent_of("beta", answers=False)
+    admission.submit(runtime, ask())
+    admission.admit_ready(runtime)
+    assert sent == []
+    agent_of("beta", answers=True)
+    admission.admit_ready(runtime)
+    assert sent == ["m"]

@@ -95,8 +95,11 @@ def test_rounds_that_never_started_can_be_stopped(redis_url: str) -> None:
 
 
 def test_a_hypervisor_that_does_not_answer_is_seen(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its agent lives, so lease, command and metrics tell the two apart; and again when it answers."""
+    """Its agent lives, so lease, command and metrics tell the two apart; each change is told once, and at once."""
     broken = True
+    told: list[str] = []
+    monkeypatch.setattr(agent.logger, "warning", lambda text, **_: told.append(text))
+    monkeypatch.setattr(agent.logger, "info", lambda text, **_: told.append(text))
 
     def domains() -> list[Domain]:
         if broken:
@@ -110,15 +113,18 @@ def test_a_hypervisor_that_does_not_answer_is_seen(redis_url: str, monkeypatch: 
             monkeypatch.setattr(module, "runtime", lambda: parts)
         hypervisor = cast(Hypervisor, SimpleNamespace(domains=domains))
         one = agent.Agent(parts.inventory["alpha"], parts, hypervisor, Seal(bytes(32)))
-        with pytest.raises(HypervisorError):
-            one.publish()
         one.take_lease()
+        for _ in range(3):
+            with pytest.raises(HypervisorError):
+                one.publish()
+        assert len(told) == 1
         assert metrics.host_answers.labels("alpha")._value.get() == 0
         assert "no answer" in CliRunner().invoke(command.hosts, catch_exceptions=False).output
         assert "does not answer it" in CliRunner().invoke(command.doctor, catch_exceptions=False).output
         broken = False
         one.publish()
-        one.take_lease()
+        one.publish()
+        assert len(told) == 2
         assert metrics.host_answers.labels("alpha")._value.get() == 1
         assert "up" in CliRunner().invoke(command.hosts, catch_exceptions=False).output.split()
         one._lease_journal.client.close()

@@ -8,9 +8,13 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner
 
-from worker.cli import client
+from worker.cli import client, migrations
 from worker.cli.migrations import list_, status
+from worker.errors import Rejected
+from worker.inventory import Inventory
 from worker.journal import Journal, connect
+from worker.runtime import Runtime
+from worker.settings import Settings
 
 IDENT = "3f2a91c0-8a54-4d0e-9d86-2f6c2f6f0a11"
 DOMAIN = "a-domain-with-a-rather-long-name-01"
@@ -45,3 +49,59 @@ def test_on_a_narrow_terminal_the_error_gives_way(refused: None, monkeypatch: py
     assert IDENT[:8] in listing
     assert CODE not in listing
     assert json.loads(CliRunner().invoke(list_, ["-o", "json"]).output)[0]["error"]["code"] == CODE
+
+
+def listed(*arguments: str) -> list[str]:
+    """The rows of ``vmrelay list``."""
+    return CliRunner().invoke(list_, arguments, catch_exceptions=False).output.splitlines()[1:]
+
+
+@pytest.fixture
+def waiting(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Journal]:
+    """A journal with one migration from alpha to beta, and an agent on alpha."""
+    settings = Settings(redis_url=redis_url, hosts={"alpha": {"uri": "vzsim:///none"}})  # type: ignore[dict-item]
+    with connect(redis_url) as redis:
+        journal = Journal(redis)
+        parts = Runtime(settings, Inventory(settings), journal)
+        monkeypatch.setattr(client, "journal", lambda: journal)
+        monkeypatch.setattr(migrations, "runtime", lambda: parts)
+        journal.lease("alpha", {"incarnation": "alpha"}, 60)
+        fields = {"domain": "web", "uuid": "u", "source": "alpha", "destination": "beta"}
+        journal.submit("m", fields, {"domain": "web", "source": "alpha", "destination": "beta"}, "b", (1, 1))
+        yield journal
+
+
+@pytest.mark.parametrize(
+    ("card", "why"),
+    [
+        ({}, "slots"),
+        ({"draining": True}, "beta: its agent drains"),
+        ({"answers": False}, "beta: its hypervisor does not answer"),
+        (None, "beta: its agent is away"),
+    ],
+)
+def test_what_waits_says_for_what(waiting: Journal, card: dict[str, object] | None, why: str) -> None:
+    """Over all reasons: `status` and `list` name the host and what is wrong with it."""
+    if card is not None:
+        waiting.lease("beta", {"incarnation": "beta"} | card, 60)
+    assert json.loads(CliRunner().invoke(status, ["m", "-o", "json"]).output)["waits_for"] == why
+    shown = CliRunner().invoke(status, ["m"]).output.splitlines()
+    assert [line.split(maxsplit=2)[2] for line in shown if line.startswith(" waits for")] == [why]
+    assert listed()[0].endswith(f"  {why}")
+
+
+def test_the_list_shows_how_long_a_running_one_takes(waiting: Journal) -> None:
+    """Seconds count from its start; one that waits has none."""
+    assert "." not in listed()[0]
+    waiting.admit("m", 1, "b", (1, 1))
+    waiting.client.hincrby("vmrelay:m:m", "started", -90_000)
+    *_, seconds = listed()[0].split()
+    assert 88 < float(seconds) < 120
+    waiting.cancel("m", "", 60)
+
+
+def test_a_list_of_an_unknown_host_is_refused(waiting: Journal) -> None:
+    """A misspelt host is not one without migrations."""
+    assert listed("--host", "alpha")[0].startswith("m ")
+    with pytest.raises(Rejected, match="unknown host 'nosuch'"):
+        listed("--host", "nosuch")

@@ -334,6 +334,17 @@ def test_a_draining_or_absent_agent_is_not_admitted_to(journal: Journal) -> None
     assert journal.ready(dict.fromkeys(HOSTS, (9, 9))) == ["m1", "m2"]
 
 
+def test_a_host_whose_hypervisor_is_silent_is_not_admitted_to(journal: Journal) -> None:
+    """Its agent says so with the lease: requests from and towards it wait, others start."""
+    journal.lease("beta", {"incarnation": "beta", "answers": False}, 3600)
+    assert journal.submit("m1", fields("m1", "alpha", "beta"), {}, "b", (9, 9))[1] == ["CLOSED", "beta"]
+    journal.cancel("m1", "", KEEP)
+    assert journal.submit("m2", fields("m2", "beta", "gamma"), {}, "b", (9, 9))[1] == ["CLOSED", "beta"]
+    journal.cancel("m2", "", KEEP)
+    journal.lease("beta", {"incarnation": "beta", "answers": True}, 3600)
+    assert journal.submit("m3", fields("m3", "alpha", "beta"), {}, "b", (9, 9))[1] == ["OK"]
+
+
 def test_leases_exclude_each_other(journal: Journal) -> None:
     """A second agent is told who holds it; only the holder gives it back."""
     assert journal.lease("alpha", {"incarnation": "x", "pid": 5}, 10) == {"incarnation": "alpha"}

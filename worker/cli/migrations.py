@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from worker.cli import client, words
@@ -9,6 +12,8 @@ from worker.cli.exits import FAILED
 from worker.contract import CANCEL
 from worker.errors import Rejected
 from worker.journal import Record
+from worker.journal.hosts import closed
+from worker.runtime import runtime
 
 STATES = {
     "pending": ("pending",),
@@ -38,6 +43,21 @@ def find_open(ident: str) -> Record:
     if record.state == "ended":
         raise Rejected(f"migration {record.id} is over: {record.outcome}", code="over")
     return record
+
+
+def waits_for(record: Record, agents: Mapping[str, Mapping[str, Any]]) -> str:
+    """What keeps a migration that waits from starting; empty for one that does not wait. Pure."""
+    if record.state not in ("pending", "backoff"):
+        return ""
+    hosts = {host: closed(agents.get(host)) for host in (record.source, record.destination)}
+    shut = [f"{host}: {why}" for host, why in hosts.items() if why]
+    return "; ".join(shut) or ("slots" if record.state == "pending" else "its next attempt")
+
+
+def _agents_of(records: list[Record]) -> dict[str, dict[str, Any]]:
+    """The live agents of the hosts that waiting migrations wait for."""
+    waiting = [record for record in records if record.state in ("pending", "backoff")]
+    return client.journal().agents({host for record in waiting for host in (record.source, record.destination)})
 
 
 @click.command(short_help="Stop a migration.")
@@ -89,14 +109,16 @@ def status(migration: str, events: bool, output: str) -> None:
     """
     record = find(migration)
     happened = client.journal().events(record.id) if events else []
+    waits = waits_for(record, _agents_of([record]))
     if output == "json":
         more = [{"at": int(at.split("-")[0]) / 1000, "type": kind} | data for at, kind, data in happened]
-        client.as_json(record.document() | ({"events": more} if events else {}))
+        held = {"waits_for": waits} if waits else {}
+        client.as_json(record.document() | held | ({"events": more} if events else {}))
         return
     from rich.table import Table
     from rich.text import Text
 
-    shown = words.rows(record.document())
+    shown = words.rows(record.document()) + ([("waits for", waits)] if waits else [])
     for run in record.phases:
         failed = f"  failed: {run.error}" if run.error else ""
         shown.append((f"attempt {run.attempt}", f"{run.name:<8} {run.host:<12} {run.seconds:.3f} s{failed}"))
@@ -120,6 +142,8 @@ def list_(state: tuple[str, ...], host: str | None, limit: int, output: str) -> 
       vmrelay list --state running
       vmrelay list --host alpha -o json
     """
+    if host is not None:
+        runtime().inventory.host(host)
     indexes = [index for name in state for index in STATES[name]]
     records = [
         record
@@ -131,6 +155,8 @@ def list_(state: tuple[str, ...], host: str | None, limit: int, output: str) -> 
         return
     from rich.table import Table
 
+    agents = _agents_of(records)
+    now, _ = client.journal().client.time()
     table = Table(box=None, pad_edge=False)
     table.add_column("id", no_wrap=True, min_width=8)
     for column in ("state", "domain", "from", "to", "attempts", "seconds", "downtime"):
@@ -144,9 +170,9 @@ def list_(state: tuple[str, ...], host: str | None, limit: int, output: str) -> 
             record.source,
             record.destination,
             str(record.attempt),
-            f"{record.seconds:.1f}" if record.seconds is not None else "",
+            f"{(record.seconds or record.running_seconds(now)):.1f}" if record.started else "",
             f"{record.downtime_seconds:.3f}" if record.downtime_seconds is not None else "",
-            record.reason if record.outcome != "succeeded" else "",
+            (record.reason if record.outcome != "succeeded" else "") or waits_for(record, agents),
         )
     client.show_table(table)
 

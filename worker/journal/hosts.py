@@ -10,6 +10,15 @@ from worker.hypervisors.base import Domain
 from worker.journal.scripting import Scripts
 
 
+def closed(agent: Mapping[str, Any] | None) -> str:
+    """Why no migration starts from or towards a host with this agent; empty where they do (``admit.lua``, too)."""
+    if agent is None:
+        return "its agent is away"
+    if not agent.get("answers", True):
+        return "its hypervisor does not answer"
+    return "its agent drains" if agent.get("draining") else ""
+
+
 class Hosts(Scripts):
     """Leases, and the domains that agents publish so that nobody has to touch a host to find one."""
 

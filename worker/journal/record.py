@@ -86,6 +86,10 @@ class Record:
         """From the first phase's admission to the end."""
         return (self.ended - self.started) / 1000 if self.ended and self.started else None
 
+    def running_seconds(self, now: float) -> float:
+        """From the first phase's admission to ``now``, a Unix time of Redis's clock; 0 before it."""
+        return max(now - self.started / 1000, 0.0) if self.started else 0.0
+
     def document(self) -> dict[str, Any]:
         """The migration as users see it: the result of the task, and ``-o json``."""
         return {

@@ -1,6 +1,6 @@
 -- Both slots at once, and the first phase queued.
 -- ARGV: id, attempt, baton, outgoing limit, incoming limit, submitter ("" from a round)
--- OK | FULL, which side | BEHIND (an older one waits) | CLOSED, host (its agent is away or drains) | STALE, state
+-- OK | FULL, which side | BEHIND (an older one waits) | CLOSED, host (closed() of worker/journal/hosts.py) | STALE, state
 local state, attempt, source, destination, epoch =
   unpack(redis.call('HMGET', record, 'state', 'attempt', 'source', 'destination', 'epoch'))
 if state ~= 'pending' and state ~= 'backoff' then return {'STALE', state or 'gone'} end
@@ -12,7 +12,8 @@ if ARGV[6] ~= '' then
   if oldest[1] and oldest[1] ~= id then return {'BEHIND'} end
   for _, host in ipairs({source, destination}) do
     local agent = redis.call('GET', prefix .. 'lease:' .. host)
-    if not agent or cjson.decode(agent).draining then return {'CLOSED', host} end
+    local card = agent and cjson.decode(agent)
+    if not card or card.draining or card.answers == false then return {'CLOSED', host} end
   end
 end
 if redis.call('SCARD', slots(source, 'out')) >= tonumber(ARGV[4]) then return {'FULL', 'source'} end
