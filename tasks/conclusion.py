@@ -20,7 +20,7 @@ from worker.journal.record import Record
 logger = structlog.get_logger(__name__)
 
 MEASURED = ("downtime_seconds", "transferred_bytes", "total_seconds", "iterations")
-"""What perform and finish measured: fields of baton and record."""
+"""What perform, finish or, after confirm, the source measured (``base.Measured``): fields of baton and record."""
 
 
 def reach(agent: Agent, baton: Baton, token: str, told: dict[str, Any]) -> dict[str, Any]:

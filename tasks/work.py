@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import redis
 import structlog
@@ -114,7 +114,14 @@ def _confirm(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
     except RelayError as error:
         first = baton.error or ErrorInfo.of(error, Phase.CONFIRM)
         return baton.model_copy(update={"error": first, "source_state": look(agent, baton)})
-    return baton.model_copy(update={"source_state": seen})
+    return baton.model_copy(update={"source_state": seen} | _measured(agent, baton))
+
+
+def _measured(agent: Agent, baton: Baton) -> dict[str, object]:
+    """What the source alone knows: after post-copy the destination has no statistics."""
+    if baton.cancelled or any(getattr(baton, name) is not None for name in conclusion.MEASURED):
+        return {}
+    return asdict(agent.hypervisor.measured(_move(agent, baton)))
 
 
 def tell(agent: Agent, baton: Baton) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,32 @@ def test_there(netns_stage: Stage, flags: int) -> None:
         assert finished.downtime_seconds is not None
         assert finished.transferred_bytes
         assert stage.source.confirm(move, finished.cookie, False, watch).state is ABSENT
+    guest.beats_on()
+
+
+def test_postcopy(netns_stage: Stage) -> None:
+    """After post-copy the destination tells nothing, and the source has what was measured."""
+    import libvirt
+
+    stage = netns_stage
+    guest = stage.guest("hasty", memory=64, rate=64)
+    move = guest.move(PEER | int(Flag.POSTCOPY), params={"bandwidth": 16})
+    with stage.by_hand("alpha", guest.uuid) as domain:
+
+        def switch() -> Stop | None:
+            seen = stage.watch.seen
+            if seen and seen[-1].total_bytes and not seen[-1].postcopy:
+                with suppress(libvirt.libvirtError):  # it was just switched
+                    domain.migrateStartPostCopy()
+            return None
+
+        stage.watch.stopping = switch
+        performed = stage.up_to_perform(move)
+    finished = stage.destination.finish(move, performed, False, stage.watch)
+    assert finished.downtime_seconds is None
+    assert stage.source.confirm(move, finished.cookie, False, stage.watch).state is ABSENT
+    found = stage.source.measured(move)
+    assert None not in (found.downtime_seconds, found.transferred_bytes, found.total_seconds, found.iterations)
     guest.beats_on()
 
 

@@ -11,7 +11,7 @@ import pytest
 from libvirt_lab import LIVE, eventually
 
 from worker.errors import HypervisorError, Retry
-from worker.hypervisors.base import DomainState, Finished, Move, Stop
+from worker.hypervisors.base import DomainState, Finished, Hypervisor, Measured, Move, Stop
 from worker.hypervisors.flags import MigrateFlag as Flag
 from worker.hypervisors.verdict import VerdictKind, verdict
 
@@ -53,6 +53,15 @@ class Lazy:
             domain.abortJobFlags(libvirt.VIR_DOMAIN_ABORT_JOB_POSTCOPY)
 
 
+def assert_measured(source: Hypervisor, move: Move) -> None:
+    """See that the source has every figure."""
+    found = source.measured(move)
+    assert found.downtime_seconds is not None
+    assert found.transferred_bytes
+    assert found.total_seconds
+    assert found.iterations
+
+
 @pytest.fixture
 def lazy(netns_stage: Stage, request: pytest.FixtureRequest) -> Iterator[Lazy]:
     """The guest runs on beta, which fetches its memory from alpha."""
@@ -77,16 +86,51 @@ def lazy(netns_stage: Stage, request: pytest.FixtureRequest) -> Iterator[Lazy]:
 
 
 def test_there(lazy: Lazy) -> None:
-    """Both sides count as migrating until all memory is there; then it runs there, and confirm goes as ever."""
+    """Both sides count as migrating until all memory is there; then it runs there, and confirm goes as ever.
+
+    What was measured is known to the source alone, and only then.
+    """
     stage, move, uuid = lazy.stage, lazy.move, lazy.guest.uuid
     lazy.limit(1 << 20)
-    assert lazy.finishing.result(30).domain.state is RUNNING
+    finished = lazy.finishing.result(30)
+    assert finished.domain.state is RUNNING
+    assert (finished.downtime_seconds, finished.total_seconds) == (None, None)
     again = stage.destination.finish(move, lazy.cookie, False, stage.watch)
     assert again.domain.state is RUNNING
     for _ in range(2):
         assert stage.source.confirm(move, again.cookie, False, stage.watch).state is ABSENT
+        assert_measured(stage.source, move)
     assert stage.states(uuid) == (ABSENT, RUNNING)
     lazy.guest.beats_on()
+
+
+def test_told(lazy: Lazy) -> None:
+    """While finish waits for the memory it tells again and again that the guest runs there, and nothing of bytes."""
+    seen = lazy.stage.watch.seen
+    before = len(seen)
+    eventually(lambda: len(seen) > before + 1, "two words from finish")
+    assert not lazy.finishing.done()
+    assert {(told.postcopy, told.description, told.total_bytes) for told in seen[before:]} == {
+        (True, "the guest runs on beta; fetching the rest of its memory", 0)
+    }
+    lazy.limit(1 << 20)
+    assert lazy.finishing.result(30).domain.state is RUNNING
+    assert lazy.stage.source.confirm(lazy.move, b"", False, lazy.stage.watch).state is ABSENT
+
+
+def test_without_a_switch(netns_stage: Stage) -> None:
+    """A guest that may switch and need not is finished as ever, and what it measured is not the next move's."""
+    stage = netns_stage
+    guest = stage.guest("quick")
+    move = guest.move(LIVE | int(Flag.POSTCOPY))
+    finished = stage.destination.finish(move, stage.up_to_perform(move), False, stage.watch)
+    assert finished.total_seconds
+    assert stage.source.confirm(move, finished.cookie, False, stage.watch).state is ABSENT
+    assert_measured(stage.source, move)
+    stage.turned().migrate(move)
+    stage.source.begin(move, stage.watch)
+    assert stage.source.measured(move) == Measured()
+    stage.source.confirm(move, b"", True, stage.watch)
 
 
 def test_failed(lazy: Lazy) -> None:

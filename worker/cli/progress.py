@@ -125,7 +125,7 @@ class Bar(Progress):
 
     def _show(self, data: dict[str, Any]) -> None:
         self.details = words.details(data)
-        self.update(self._bar, completed=data["percent"])
+        self.update(self._bar, completed=None if words.uncounted(data) else data["percent"])
 
     def _say(self, kind: str, data: dict[str, Any]) -> None:
         if text := words.line_of(kind, data):

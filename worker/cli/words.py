@@ -62,7 +62,14 @@ def tuned(data: Event) -> str:
     return f"{wish}: " + (f"refused: {error['message']} [{error['code']}]" if error else "done")
 
 
+def uncounted(progress: Event) -> bool:
+    """Whether nobody counts what is left: the destination waits for memory in post-copy."""
+    return bool(progress.get("postcopy")) and not progress.get("total_bytes")
+
+
 def _progress(data: Event) -> str:
+    if uncounted(data) and data.get("description"):
+        return str(data["description"])
     return ", ".join(part for part in (f"{data['percent']} %", details(data)) if part)
 
 

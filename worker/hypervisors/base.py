@@ -122,6 +122,18 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What a migration measured; ``None`` where the hypervisor does not tell."""
+
+    downtime_seconds: float | None = None
+    transferred_bytes: int | None = None
+    total_seconds: float | None = None
+    """The whole job."""
+    iterations: int | None = None
+    """Rounds of copying memory."""
+
+
+@dataclass(frozen=True, slots=True)
 class Performed:
     """What perform returns: the cookie for finish, and what was measured."""
 
@@ -159,11 +171,12 @@ class Watch(Protocol):
     """What a phase tells while it runs, and how it learns that it is to stop.
 
     A driver calls these from the thread that called the phase, at least every two seconds during
-    perform; that call is also the heartbeat.
+    perform; that call is also the heartbeat. A finish that lasts, because the guest fetches its memory
+    from the source (post-copy), reports progress as often; there is no way back then, and nothing is stopped.
     """
 
     def progress(self, progress: Progress) -> None:
-        """Report how far perform is."""
+        """Report how far perform is, or that finish still waits for memory (``Progress.postcopy``)."""
 
     def stop(self) -> Stop | None:
         """Why perform is to be aborted now, or ``None``."""
@@ -216,7 +229,8 @@ class Hypervisor(Protocol):
     def finish(self, move: Move, cookie: bytes, cancelled: bool, watch: Watch) -> Finished:
         """Destination: let the guest run here, or (``cancelled``) drop what was received.
 
-        With ``cancelled`` the returned domain says what is really there afterwards.
+        After the switch to post-copy it lasts until all memory is there. With ``cancelled`` the returned
+        domain says what is really there afterwards.
         """
 
     def confirm(self, move: Move, cookie: bytes, cancelled: bool, watch: Watch) -> Domain:
@@ -224,6 +238,12 @@ class Hypervisor(Protocol):
 
         With ``cancelled`` the caller has seen in this attempt that the destination does not run it.
         Returns what the source shows afterwards.
+        """
+
+    def measured(self, move: Move) -> Measured:
+        """Source, after a confirm that was not ``cancelled``: what was measured, where perform and finish told nothing.
+
+        May wait a second for it. Never raises: what is not known is ``None``.
         """
 
     def abort(self, uuid: str) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import libvirt
@@ -54,13 +55,18 @@ def _start_event_loop() -> None:
             _loop.start()
 
 
+JobCompleted = Callable[[libvirt.virConnect, libvirt.virDomain, Mapping[str, Any], object], None]
+"""What is called with the statistics of every job that ends, by libvirt's event loop."""
+
+
 class Connection:
     """The connection to one host: opened on first use, made anew when found dead."""
 
-    def __init__(self, name: str, uri: str) -> None:
-        self._name, self._uri = name, uri
+    def __init__(self, name: str, uri: str, completed: JobCompleted) -> None:
+        self._name, self._uri, self._completed = name, uri, completed
         self._lock = threading.Lock()
         self._connection: libvirt.virConnect | None = None
+        self._listening: int | None = None
         self._opening: _Opening | None = None
         self._generation = 0
         self.profile = profile_for(uri)
@@ -111,6 +117,17 @@ class Connection:
             self.features = Features.of(calling(connection.getCapabilities, effect=False))
         except ET.ParseError:
             log.warning("host %s: its capabilities cannot be read; nothing is refused for them", self._name)
+        self._listening = self._listen(connection)
+
+    def _listen(self, connection: libvirt.virConnect) -> int | None:
+        """Ask to be told of every job that ends (``VIR_DOMAIN_EVENT_ID_JOB_COMPLETED``)."""
+        kind = libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED
+        try:
+            number: int = connection.domainEventRegisterAny(None, kind, self._completed, None)
+        except libvirt.libvirtError as error:
+            log.debug("host %s: no word of jobs that end: %s", self._name, classed(error, effect=False))
+            return None
+        return number
 
     def close(self) -> None:
         """Disconnect. Never raises."""
@@ -119,8 +136,9 @@ class Connection:
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
+        listening, self._listening = self._listening, None
         if connection is not None:
-            _close(self._name, connection)
+            _close(self._name, connection, listening)
 
 
 class _Opening:
@@ -152,7 +170,12 @@ def _raise(error: BaseException) -> libvirt.virConnect:
     raise error
 
 
-def _close(name: str, connection: libvirt.virConnect) -> None:
+def _close(name: str, connection: libvirt.virConnect, listening: int | None = None) -> None:
+    try:
+        if listening is not None:
+            connection.domainEventDeregisterAny(listening)  # as long as it is there, close closes nothing
+    except libvirt.libvirtError as error:
+        log.debug("host %s: deaf: %s", name, classed(error, effect=False))
     try:
         connection.close()
     except libvirt.libvirtError as error:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from worker.errors import Rejected
 from worker.hypervisors import profile_for
-from worker.hypervisors.base import Begun, Domain, DomainState, Finished, HostConfig, Move, Performed, Prepared, Watch
+from worker.hypervisors.base import (
+    Begun,
+    Domain,
+    DomainState,
+    Finished,
+    HostConfig,
+    Measured,
+    Move,
+    Performed,
+    Prepared,
+    Watch,
+)
 from worker.hypervisors.checks import check_migration
 from worker.hypervisors.flags import MigrateFlag
 from worker.hypervisors.libvirt.attempts import Attempts
@@ -57,6 +68,7 @@ class LibvirtHypervisor:
         self._host.connection.features.check(move, self._host.name)
         check_migration(self.profile, move.flags, move.params, seen.state, domain=move.domain, uuid=move.uuid)
         _check_offline(move, seen)
+        self._host.completed.forget(move.uuid)
         return self._way(move).begin(move, domain, generation, seen)
 
     def prepare(self, move: Move, xml: str, cookie: bytes, watch: Watch) -> Prepared:
@@ -76,6 +88,10 @@ class LibvirtHypervisor:
     def confirm(self, move: Move, cookie: bytes, cancelled: bool, watch: Watch) -> Domain:
         """Source: let go of the domain, or (``cancelled``) let it run on here. Harmless when repeated."""
         return self._way(move).confirm(move, cookie, cancelled, watch)
+
+    def measured(self, move: Move) -> Measured:
+        """Source, after confirm: what its daemon told of the job (``VIR_DOMAIN_EVENT_ID_JOB_COMPLETED``)."""
+        return Measured() if move.flags & MigrateFlag.OFFLINE else self._host.completed.of(move.uuid)
 
     def abort(self, uuid: str) -> None:
         """Source: abort a running perform (``virDomainAbortJob``). Harmless when there is none."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 
 import libvirt
 
 from worker.errors import HypervisorError, Retry
 from worker.hypervisors.base import Domain, DomainState, Finished, HostConfig, Move, Watch
 from worker.hypervisors.flags import MigrateFlag
+from worker.hypervisors.libvirt.completed import Completed
 from worker.hypervisors.libvirt.connection import Connection
 from worker.hypervisors.libvirt.errors import calling, refused
 from worker.hypervisors.libvirt.states import look, measured
@@ -35,7 +37,8 @@ class Host:
 
     def __init__(self, config: HostConfig) -> None:
         self.config = config
-        self.connection = Connection(config.name, config.uri)
+        self.completed = Completed()
+        self.connection = Connection(config.name, config.uri, self.completed.heard)
 
     @property
     def name(self) -> str:
@@ -171,7 +174,7 @@ class Host:
             completed = domain.jobStats(_COMPLETED)
         except libvirt.libvirtError:
             completed = {}  # nothing ran that could be measured, or somebody cleared it
-        return Finished(seen, cookie, **measured(completed)._asdict())
+        return Finished(seen, cookie, **asdict(measured(completed)))
 
 
 def arriving_state(move: Move) -> DomainState:

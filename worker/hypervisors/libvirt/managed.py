@@ -12,6 +12,7 @@ from worker.hypervisors.flags import MigrateFlag
 from worker.hypervisors.libvirt import phases
 from worker.hypervisors.libvirt.attempts import Attempts
 from worker.hypervisors.libvirt.errors import calling, classed, refused, tells_why
+from worker.hypervisors.libvirt.fetching import fetched
 from worker.hypervisors.libvirt.host import Host, has_arrived, typed
 from worker.hypervisors.libvirt.performing import watched
 from worker.hypervisors.retry import with_retries
@@ -79,8 +80,14 @@ class Managed:
         flags = move.flags & ~NOT_FOR_DESTINATION
         # Without perform libvirt sends no cookie: prepare's would be taken for one of the same host.
         sent = b"" if move.flags & MigrateFlag.OFFLINE else cookie
+
+        def call() -> bytes:
+            return phases.finish(connection, params, sent, flags, cancelled)
+
         try:
-            out = phases.finish(connection, params, sent, flags, cancelled)
+            # Elsewhere a guest stands still until this returns, and it does at once.
+            lasts = move.flags & MigrateFlag.POSTCOPY and not cancelled
+            out = fetched(call, connection, move.uuid, self._host.name, watch) if lasts else call()
         except libvirt.libvirtError as error:
             failure, telling = classed(error, effect=True), tells_why(error)
         else:

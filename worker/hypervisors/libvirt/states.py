@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import NamedTuple
 
 import libvirt
 
-from worker.hypervisors.base import Domain, DomainState, Progress
+from worker.hypervisors.base import Domain, DomainState, Measured, Progress
 
 
 class Job(Enum):
@@ -86,6 +85,11 @@ def job_of(domain: libvirt.virDomain) -> Job:
     }.get(operation, Job.NONE)
 
 
+def postcopy(domain: libvirt.virDomain) -> bool:
+    """Whether the guest is in the midst of post-copy, on either side. Raises ``libvirt.libvirtError``."""
+    return tuple(domain.state()) in _POSTCOPY
+
+
 def look(domain: libvirt.virDomain) -> Domain:
     """One look at a domain. Raises ``libvirt.libvirtError``."""
     state, reason = domain.state()
@@ -130,15 +134,6 @@ def _doing(stats: Mapping[str, int], iteration: int) -> str:
     if iteration:
         return f"copying memory, round {iteration}"
     return "copying disks" if stats.get("disk_total", 0) else "setting up"
-
-
-class Measured(NamedTuple):
-    """What a completed job measured; ``None`` where it does not tell."""
-
-    downtime_seconds: float | None
-    transferred_bytes: int | None
-    total_seconds: float | None
-    iterations: int | None
 
 
 def measured(stats: Mapping[str, int]) -> Measured:
