@@ -24,6 +24,7 @@ from worker.errors import HypervisorError, Rejected, RelayError, Retry
 from worker.hypervisors.base import DomainState, Move, ParamValue
 from worker.hypervisors.convergence import Convergence, StallAction, TuningKind
 from worker.hypervisors.flags import MigrateFlag
+from worker.hypervisors.params import out_of_range
 
 MIGRATE = "vmrelay.v1.migrate"
 CANCEL = "vmrelay.v1.cancel"
@@ -37,6 +38,7 @@ PROGRESS = "PROGRESS"
 IDENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 """A migration's id is the id of the task that asked for it, and part of the names of Redis keys."""
 
+NAME = re.compile(r"[^\x00-\x1f/]{1,255}")
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f/]+$")]
 FlagText = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
 Text = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")]
@@ -91,6 +93,20 @@ class MigrateRequest(BaseModel):
     @classmethod
     def _whole_seconds(cls, value: object) -> object:
         return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("params")
+    @classmethod
+    def _sensible(cls, params: dict[str, Any]) -> dict[str, Any]:
+        wrong = [text for name, value in params.items() if (text := out_of_range(name, value))]
+        there = params.get("destination_name")
+        # libvirt makes paths of it: "a/b" was a directory of the destination.
+        if isinstance(there, str) and (there in (".", "..") or not NAME.fullmatch(there)):
+            wrong.append(
+                "destination_name is 1 to 255 characters, without '/' and control characters, and no '.' or '..'"
+            )
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return params
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> Self:

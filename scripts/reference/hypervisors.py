@@ -12,7 +12,7 @@ from worker.errors import Retry
 from worker.hypervisors import verdict
 from worker.hypervisors.base import DomainState
 from worker.hypervisors.flags import PROFILES, MigrateFlag
-from worker.hypervisors.params import PARAMS
+from worker.hypervisors.params import PARAMS, ParamSpec
 from worker.hypervisors.vz import codes
 
 CLASSES = {
@@ -55,10 +55,14 @@ def flags() -> str:
     return page("Migration flags", "worker/hypervisors/profiles.py", intro, *parts)
 
 
+def _meaning(spec: ParamSpec) -> str:
+    return spec.meaning + (f" ({spec.least} to {spec.most})" if spec.most is not None else "")
+
+
 def params() -> str:
     """``docs/reference/params.md``."""
     rows = [
-        [code(p.name), code(p.type), code(p.option), "yes" if p.repeatable else "", "yes" if p.vz else "", p.meaning]
+        [code(p.name), code(p.type), code(p.option), "yes" if p.repeatable else "", "yes" if p.vz else "", _meaning(p)]
         for p in PARAMS.values()
     ]
     intro = (

@@ -127,6 +127,10 @@ REFUSALS = {
     "--persistent-xml /": "cannot read file '/': Is a directory",
     "--desturi qemu+ssh://beta/system": "a host of the inventory, never a URI",
     "--on-stall wish": "'wish' is not one of",
+    "--timeout -1": "'-1' is no number of seconds: give 0 or more",
+    "--timeout nan": "'nan' is no number of seconds",
+    "--deadline -1": "'-1' is no number of seconds: give 0 or more",
+    "--deadline inf": "'inf' is no number of seconds",
 }
 """Words, and what is said to them before anything is sent."""
 

@@ -14,6 +14,7 @@ from worker.contract import IDENT, TUNING_RANGES, Baton, ErrorInfo, MigrateReque
 from worker.errors import Failed, HypervisorError, Rejected, Retry
 from worker.hypervisors.base import DomainState
 from worker.hypervisors.convergence import Convergence, StallAction, TuningKind
+from worker.hypervisors.params import PARAMS
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -172,3 +173,37 @@ def test_ids(ident: str) -> None:
 def test_no_ids(ident: str) -> None:
     """What could name another key is none."""
     assert not IDENT.fullmatch(ident)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "a\n", "a\x00", "x" * 256])
+def test_a_name_that_would_be_a_path_is_refused(name: str) -> None:
+    """libvirt makes paths of destination_name: the rule is that of every other name."""
+    with pytest.raises(Rejected, match="params") as refusal:
+        MigrateRequest.parse({"domain": "a", "destination": "b", "params": {"destination_name": name}})
+    assert refusal.value.code == "malformed"
+
+
+@pytest.mark.parametrize("name", ["a", "...", ".a", "x" * 255, "grün 1", "a;b"])
+def test_a_name_that_is_none_of_these_is_taken(name: str) -> None:
+    """Whatever else is in a name is the hypervisor's business."""
+    params = {"destination_name": name}
+    assert MigrateRequest.parse({"domain": "a", "destination": "b", "params": params}).params == params
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("bandwidth", 8_796_093_022_207), ("bandwidth.postcopy", 17_592_186_044_415), ("disks_port", 65_535)],
+)
+def test_the_range_of_each_bounded_parameter(name: str, most: int) -> None:
+    """Both ends are in, what is beyond is out, and the message says what is taken."""
+    for value in (0, most):
+        MigrateRequest.parse({"domain": "a", "destination": "b", "params": {name: value}})
+    for value in (-1, most + 1):
+        with pytest.raises(Rejected, match=f"{name} takes 0 to {most}, not {value}"):
+            MigrateRequest.parse({"domain": "a", "destination": "b", "params": {name: value}})
+
+
+def test_a_speed_may_be_asked_for_beforehand_as_it_may_be_set() -> None:
+    """The most that set-speed takes is the most that the parameter takes."""
+    assert TUNING_RANGES[TuningKind.SPEED][1] == PARAMS["bandwidth"].most
+    assert TUNING_RANGES[TuningKind.POSTCOPY_SPEED][1] == PARAMS["bandwidth.postcopy"].most

@@ -11,6 +11,7 @@ import click
 from worker.cli import client, words
 from worker.cli.exits import FAILED, MOVED, TIMED_OUT
 from worker.cli.migrations import find_open
+from worker.cli.types import SECONDS
 from worker.contract import TUNE, TUNING_RANGES
 from worker.hypervisors.convergence import TuningKind
 from worker.journal import Journal
@@ -21,7 +22,14 @@ Command = Callable[..., None]
 def _shared(command: Command) -> Command:
     for option in (
         client.output,
-        click.option("--timeout", type=float, default=10.0, show_default=True, help="Wait so many seconds at most."),
+        click.option(
+            "--timeout",
+            type=SECONDS,
+            metavar="SECONDS",
+            default=10.0,
+            show_default=True,
+            help="Wait so many seconds at most.",
+        ),
         click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for what the hypervisor says."),
         click.option("--requested-by", default="", help="Who asks, for the record."),
     ):

@@ -66,6 +66,9 @@ class ParamSpec:
     repeatable: bool = False
     vz: bool = False
     """Whether the vz driver takes it; qemu takes all of them."""
+    least: int = 0
+    most: int | None = None
+    """What is taken of what the type can hold, ends included (``None``: all of it)."""
 
 
 _STRING, _INT, _ULLONG = ParamType.STRING, ParamType.INT, ParamType.ULLONG
@@ -85,12 +88,20 @@ PARAMS: Mapping[str, ParamSpec] = {
         ParamSpec(
             "persistent_xml", _STRING, "definition that the destination keeps for the next start", "--persistent-xml"
         ),
-        ParamSpec("bandwidth", _ULLONG, "limit in MiB/s; 0 is the hypervisor's default", "--bandwidth", vz=True),
+        ParamSpec(
+            "bandwidth",
+            _ULLONG,
+            "limit in MiB/s; 0 is the hypervisor's default",
+            "--bandwidth",
+            vz=True,
+            most=(2**63 - 1) >> 20,
+        ),
         ParamSpec(
             "bandwidth.postcopy",
             _ULLONG,
             "limit after the switch to post-copy in MiB/s; 0 is no limit",
             "--postcopy-bandwidth",
+            most=(2**64 - 1) >> 20,
         ),
         ParamSpec("graphics_uri", _STRING, "URI at which graphical clients reconnect", "--graphicsuri"),
         ParamSpec("listen_address", _STRING, "address on which the destination listens", "--listen-address"),
@@ -101,7 +112,7 @@ PARAMS: Mapping[str, ParamSpec] = {
             "--migrate-disks",
             repeatable=True,
         ),
-        ParamSpec("disks_port", _INT, "port of the destination's disk server; 0 is any", "--disks-port"),
+        ParamSpec("disks_port", _INT, "port of the destination's disk server; 0 is any", "--disks-port", most=65535),
         ParamSpec(
             "disks_uri",
             _STRING,
@@ -163,7 +174,9 @@ def typed_param(name: str, kind: ParamType | None, value: object) -> TypedParam:
     if kind is None:
         kind = _natural_type(name, value)
     if not _fits(kind, value):
-        raise Rejected(f"parameter '{name}': {value!r} is no value of type {kind}", code="bad-request")
+        low, high = RANGES.get(kind, (None, None))
+        held = f" ({low} to {high})" if low is not None else ""
+        raise Rejected(f"parameter '{name}': {value!r} is no value of type {kind}{held}", code="bad-request")
     return TypedParam(name, kind, value)
 
 
@@ -191,6 +204,17 @@ def _fits(kind: ParamType, value: Scalar) -> bool:
             return isinstance(value, int | float) and not isinstance(value, bool)
     low, high = RANGES[kind]
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def out_of_range(name: str, value: object) -> str:
+    """What is wrong with a number that fits its type and that no hypervisor makes sense of; empty where nothing is.
+
+    libvirt 9.0.0 multiplies bandwidths into bytes (``VIR_ERR_OVERFLOW``), and takes any ``int`` for a port.
+    """
+    spec = PARAMS.get(name)
+    if spec is None or spec.most is None or isinstance(value, bool) or not isinstance(value, int):
+        return ""
+    return "" if spec.least <= value <= spec.most else f"{name} takes {spec.least} to {spec.most}, not {value}"
 
 
 def check_count(entries: Sequence[TypedParam]) -> None:
