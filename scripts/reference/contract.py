@@ -38,6 +38,10 @@ RESULT = {
     "destination_name": "the domain's name there",
     "driver": "the flag profile: `vz`, `vz-libvirt` or `qemu`",
     "flags": "those in force, lower case, sorted",
+    "params": "the parameters as the request said; a definition is `(hidden)`, and a long text is cut",
+    "deadline_seconds": "the one in force: the request's or the settings'; null where there is none",
+    "convergence": "what is done so that perform comes to an end, where that is more than to report a stall: on_stall, "
+    "timeout_seconds, on_timeout, postcopy_after_precopy",
     "attempts": "how many there were",
     "retries": "calls repeated inside phases",
     "phases": "every phase that ended: name, host, seconds, queued_seconds, attempt, and error where it failed",

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from worker.cli import words
 from worker.cli.progress import STEP_SECONDS, Bar, Lines
-from worker.hypervisors.convergence import StallAction, TuningKind
-from worker.journal.record import Record
+from worker.hypervisors.convergence import Convergence, StallAction, TuningKind
+from worker.journal.record import HIDDEN, Record
+from worker.seal import DOCUMENTS
 
 CONTRACT = Path(__file__).parents[2] / "docs" / "reference" / "contract.md"
 MIB = 1 << 20
@@ -248,3 +249,22 @@ def test_a_new_phase_forgets_the_figures() -> None:
         assert not bar.details
         bar.look(replace(RECORD, phase="finish", progress=RUNNING))
         assert not bar.details
+
+
+def test_what_was_asked_for_is_shown() -> None:
+    """Parameters, deadline and steering, as far as they were given; a definition is hidden, a long text cut."""
+    params = {"bandwidth": 7, "migrate_disks": ["vda", "vdb"], "persistent_xml": "sealed", "graphics_uri": "x" * 10_000}
+    steering = Convergence(StallAction.DOWNTIME, timeout_seconds=3.0)
+    document = replace(RECORD, params=params, deadline_seconds=60.0, convergence=steering).document()
+    assert document["convergence"] == {"on_stall": "downtime", "timeout_seconds": 3.0, "on_timeout": "suspend"}
+    shown = dict(words.rows(document))
+    cut = "x" * 200 + "…"
+    assert shown["params"] == f"bandwidth=7, migrate_disks=vda, vdb, persistent_xml=(hidden), graphics_uri={cut}"
+    assert shown["deadline"] == "60.0 s"
+    assert shown["so that it ends"] == "on_stall=downtime, timeout_seconds=3.0, on_timeout=suspend"
+    assert not {"params", "deadline", "so that it ends"} & set(dict(words.rows(RECORD.document())))
+
+
+def test_every_definition_is_hidden() -> None:
+    """What the journal keeps sealed is not shown even so."""
+    assert set(HIDDEN) == set(DOCUMENTS)

@@ -9,7 +9,7 @@ import click
 
 from worker.cli import client, words
 from worker.cli.exits import FAILED
-from worker.cli.types import SECONDS
+from worker.cli.types import seconds
 from worker.contract import CANCEL
 from worker.errors import Rejected
 from worker.journal import Record
@@ -65,7 +65,7 @@ def _agents_of(records: list[Record]) -> dict[str, dict[str, Any]]:
 @click.argument("migration")
 @click.option("--requested-by", default="", help="Who asks, for the record.")
 @click.option("--wait/--no-wait", default=False, help="Wait for what becomes of it.")
-@click.option("--timeout", type=SECONDS, metavar="SECONDS", help="Wait so long at most.")
+@click.option("--timeout", type=seconds, metavar="SECONDS", help="Wait so long at most.")
 @client.output
 @click.pass_context
 def cancel(
@@ -180,7 +180,7 @@ def list_(state: tuple[str, ...], host: str | None, limit: int, output: str) -> 
 
 @click.command(short_help="Follow a migration.")
 @click.argument("migration")
-@click.option("--timeout", type=SECONDS, metavar="SECONDS", help="Wait so long at most.")
+@click.option("--timeout", type=seconds, metavar="SECONDS", help="Wait so long at most.")
 @client.output
 @click.pass_context
 def watch(ctx: click.Context, /, migration: str, timeout: float | None, output: str) -> None:

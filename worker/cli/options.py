@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from worker.cli.types import SECONDS
+from worker.cli.types import seconds
 from worker.hypervisors.convergence import StallAction
 from worker.hypervisors.flags import MigrateFlag, parse_flags
 from worker.hypervisors.params import PARAMS, ParamType
@@ -161,7 +161,7 @@ SECTIONS: Mapping[str, tuple[dict[str, Any], ...]] = {
     "So that it comes to an end": (
         _other(
             "--timeout",
-            type=SECONDS,
+            type=seconds,
             metavar="SECONDS",
             help="Alone: wait so long at most (exit code 4), the migration goes on. With one of the next two: do that "
             "after so many seconds of perform, and waiting has no bound.",
@@ -174,7 +174,7 @@ SECTIONS: Mapping[str, tuple[dict[str, Any], ...]] = {
             help="What to do when memory is dirtied as fast as it is copied (default: [stall] of the settings).",
         ),
         _other(
-            "--deadline", "deadline_seconds", type=SECONDS, metavar="SECONDS", help="Abort a perform that takes longer."
+            "--deadline", "deadline_seconds", type=seconds, metavar="SECONDS", help="Abort a perform that takes longer."
         ),
         _flag("auto-converge", MigrateFlag.AUTO_CONVERGE, "Slow the guest's CPUs down until copying keeps up."),
         _param("auto_converge.initial"),

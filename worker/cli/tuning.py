@@ -11,7 +11,7 @@ import click
 from worker.cli import client, words
 from worker.cli.exits import FAILED, MOVED, TIMED_OUT
 from worker.cli.migrations import find_open
-from worker.cli.types import SECONDS
+from worker.cli.types import seconds
 from worker.contract import TUNE, TUNING_RANGES
 from worker.hypervisors.convergence import TuningKind
 from worker.journal import Journal
@@ -24,7 +24,7 @@ def _shared(command: Command) -> Command:
         client.output,
         click.option(
             "--timeout",
-            type=SECONDS,
+            type=seconds,
             metavar="SECONDS",
             default=10.0,
             show_default=True,

@@ -130,6 +130,8 @@ def _value(name: str, value: Any) -> str:  # noqa: ANN401 - any JSON
             return _progress(value)
         case "stalled":
             return _stalled(value).removeprefix("stalled: ")
+        case "params" | "convergence":
+            return ", ".join(f"{key}={_value('', item)}" for key, item in value.items())
         case _:
             return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
@@ -140,6 +142,8 @@ LABELS = {
     "total_seconds": "time of the job",
     "transferred_bytes": "sent",
     "iterations": "rounds of copying",
+    "deadline_seconds": "deadline",
+    "convergence": "so that it ends",
 }
 """Fields of the result document that are shown under another name."""
 

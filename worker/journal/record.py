@@ -33,6 +33,12 @@ class PhaseRun:
         return shown | ({"error": self.error} if self.error else {})
 
 
+HIDDEN = ("destination_xml", "persistent_xml")
+"""Parameters that are domain definitions: the journal has them sealed, and users see that they were given."""
+SHOWN_CHARACTERS, SHOWN_ITEMS = 200, 64
+"""So much of a parameter is shown at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """What the journal says of a migration. Times are milliseconds of Redis's clock."""
@@ -90,6 +96,19 @@ class Record:
         """From the first phase's admission to ``now``, a Unix time of Redis's clock; 0 before it."""
         return max(now - self.started / 1000, 0.0) if self.started else 0.0
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What perform was asked for besides flags, as users see it; only what is not the default."""
+        defaults = asdict(Convergence())
+        steering = {name: value for name, value in asdict(self.convergence).items() if value != defaults[name]}
+        if self.convergence.timeout_seconds is not None:
+            steering["on_timeout"] = self.convergence.on_timeout
+        return {
+            "params": {name: "(hidden)" if name in HIDDEN else _cut(value) for name, value in self.params.items()},
+            "deadline_seconds": self.deadline_seconds,
+            "convergence": {name: str(v) if isinstance(v, StallAction) else v for name, v in steering.items()},
+        }
+
     def document(self) -> dict[str, Any]:
         """The migration as users see it: the result of the task, and ``-o json``."""
         return {
@@ -103,6 +122,7 @@ class Record:
             "destination_name": self.destination_name or self.domain,
             "driver": self.driver,
             "flags": self.flags_label.split(",") if self.flags_label else [],
+            **self.asked,
             "attempts": self.attempt,
             "retries": self.retries,
             "phases": [run.document() for run in self.phases],
@@ -121,6 +141,14 @@ class Record:
             "created": self.created / 1000 if self.created else None,
             "ended": self.ended / 1000 if self.ended else None,
         }
+
+
+def _cut(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """The beginning of a parameter's value."""
+    if isinstance(value, list):
+        return [_cut(item) for item in value[:SHOWN_ITEMS]]
+    long = isinstance(value, str) and len(value) > SHOWN_CHARACTERS
+    return value[:SHOWN_CHARACTERS] + "…" if long else value
 
 
 ORDER = ("begin", "prepare", "perform", "finish", "confirm")
