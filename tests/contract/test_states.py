@@ -9,7 +9,7 @@ import pytest
 from contract_pairs import Pair, Recorder, until
 
 from worker.errors import Cancelled, HypervisorError, Rejected
-from worker.hypervisors.base import DomainState, Phase, Stop
+from worker.hypervisors.base import DomainState, Measured, Move, Phase, Stop
 from worker.hypervisors.flags import MigrateFlag
 
 RUNNING, PAUSED, ABSENT, SHUTOFF = DomainState.RUNNING, DomainState.PAUSED, DomainState.ABSENT, DomainState.SHUTOFF
@@ -154,6 +154,13 @@ def test_what_was_measured(pair: Pair) -> None:
     assert downtime is not None
     assert downtime >= 0
     assert transferred
+    source = pair.source.measured(attempt.move)
+    assert (source.downtime_seconds, source.transferred_bytes) in ((None, None), (downtime, transferred))
+
+
+def test_nothing_is_measured_of_nobody(pair: Pair) -> None:
+    """Asked for the figures of a guest that never left it, a host has none, and raises nothing."""
+    assert pair.source.measured(Move("nobody", NOBODY, int(pair.flags))) == Measured()
 
 
 def test_nothing_is_known_of_nobody(pair: Pair) -> None:

@@ -30,6 +30,7 @@ RUNNING = {
     "throttle_percent": 20,
 }
 DETAILS = "1.5 GiB sent, 300 MiB left, 110 MiB/s, dirties 20.0 MiB/s, round 3, downtime 0.300 s, CPUs slowed by 20 %"
+FETCHING = {"percent": 0, "total_bytes": 0, "postcopy": True, "description": "the guest runs on beta"}
 STALL = {
     "kind": "not-converging",
     "reason": "memory is dirtied at 120 MiB/s and copied at 100 MiB/s",
@@ -37,6 +38,12 @@ STALL = {
     "detail": "0.6 s are allowed",
 }
 STALLED = "stalled: memory is dirtied at 120 MiB/s and copied at 100 MiB/s; downtime: 0.6 s are allowed"
+TIMEOUT = {
+    "kind": "timeout",
+    "reason": "still copying after 3 s",
+    "action": "suspend",
+    "detail": "the guest stands still until it has moved",
+}
 PHASE = {"phase": "perform", "host": "alpha", "attempt": 1}
 REFUSAL = {"code": "VIR_ERR_OPERATION_INVALID", "message": "not allowed"}
 EVENTS: list[tuple[str, dict[str, Any], str]] = [
@@ -57,8 +64,20 @@ EVENTS: list[tuple[str, dict[str, Any], str]] = [
     ("backoff", {"attempt": 1, "code": "X", "delay_seconds": 2}, "attempt 1 failed (X); the next in 2.0 s"),
     ("progress", {"percent": 7}, "7 %"),
     ("progress", RUNNING, f"42 %, {DETAILS}"),
+    ("progress", FETCHING, FETCHING["description"]),
     ("stalled", STALL, STALLED),
     ("stalled", STALL | {"action": "report", "detail": ""}, STALLED.split(";", maxsplit=1)[0] + "; report: it goes on"),
+    ("stalled", TIMEOUT, "time is up after 3 s: the guest is suspended until it has moved"),
+    (
+        "stalled",
+        TIMEOUT | {"action": "postcopy"},
+        "time is up after 3 s: the guest runs on at its destination and fetches the rest from there",
+    ),
+    (
+        "stalled",
+        TIMEOUT | {"detail": "libvirt refused it: not now"},
+        "time is up after 3 s: suspend: libvirt refused it: not now",
+    ),
     ("tuned", {"tuning": "1", "kind": "set-downtime", "value": 500, "error": None}, "set-downtime 500 ms: done"),
     ("tuned", {"tuning": "1", "kind": "set-postcopy-speed", "value": 0}, "set-postcopy-speed 0 MiB/s: done"),
     (
@@ -223,6 +242,16 @@ def test_the_bar_shows_everything() -> None:
     assert DETAILS in text
     assert STALLED in text
     assert "set-speed 100 MiB/s: refused: not allowed [VIR_ERR_OPERATION_INVALID]" in text
+
+
+def test_the_bar_stays_where_nobody_counts() -> None:
+    """While the destination fetches memory after the switch to post-copy, the bar keeps what perform reached."""
+    bar, _ = drawn()
+    with bar:
+        bar.event("progress", RUNNING)
+        bar.event("phase", PHASE | {"phase": "finish", "host": "beta"})
+        bar.event("progress", FETCHING)
+        assert (bar.tasks[0].completed, bar.details) == (RUNNING["percent"], "post-copy")
 
 
 def test_the_bar_without_colours() -> None:
