@@ -20,6 +20,7 @@ from worker.contract import Baton
 from worker.errors import Cancelled, HypervisorError
 from worker.hypervisors.base import Phase, Progress, Stop
 from worker.hypervisors.convergence import Stall, StallAction, Tuning, TuningKind
+from worker.hypervisors.stall import measured
 from worker.journal.journal import LostClaim, Shown
 
 logger = structlog.get_logger(__name__)
@@ -99,6 +100,7 @@ class JournalWatch:
         self._deadline = now + limit if limit and phase is Phase.PERFORM else None
         self._beaten = now
         self._begun = False
+        self._last: Progress | None = None
         self._pace = Pace(now)
         self._wishes: list[str] = []
         self._handed: dict[str, str] = {}
@@ -113,6 +115,7 @@ class JournalWatch:
         """Report how far perform is; written at most twice a second."""
         if self._phase is Phase.PERFORM:
             self._agent.leaving.at(self._token, progress)
+        self._last = progress
         self._beat(progress)
 
     def stop(self) -> Stop | None:
@@ -165,7 +168,7 @@ class JournalWatch:
         """Note a stall in record and event stream, and count it."""
         metrics.stalls.labels(self._agent.host.profile, stall.kind, action).inc()
         logger.warning("stalled", migration=self._baton.migration, kind=stall.kind, action=action, why=stall.reason)
-        self._tell(Note("stalled", asdict(stall) | {"action": action, "detail": detail}))
+        self._tell(Note("stalled", asdict(measured(stall, self._last)) | {"action": action, "detail": detail}))
 
     def settle(self) -> None:
         """Tell what could not be told while Redis was away; waits for it. Raises ``Ignore`` as ``patiently`` does."""

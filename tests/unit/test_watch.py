@@ -196,6 +196,19 @@ def test_a_stall_is_in_events_record_and_result(journal: Journal, monkeypatch: p
     assert value(metrics.stalls, "qemu", "not-converging", "downtime") == before + 2
 
 
+def test_a_timeout_is_told_with_what_is_known(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no verdict and has no numbers of its own: they are those of the last progress."""
+    running = watching(journal, monkeypatch)
+    late = Stall(StallKind.TIMEOUT, "still copying after 3 s")
+    running.stalled(late, StallAction.SUSPEND, "")
+    running.progress(Progress(bandwidth_bytes_per_second=80, dirty_bytes_per_second=90, iteration=2))
+    running.stalled(late, StallAction.SUSPEND, "")
+    rates = [
+        (each["dirty_bytes_per_second"], each["bandwidth_bytes_per_second"]) for each in events(journal, "stalled")
+    ]
+    assert rates == [(0, 0), (90, 80)]
+
+
 def test_a_superseded_perform_tells_nothing(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has taken over speaks; the old one goes on, is not stopped by that, and does not advance."""
     running = watching(journal, monkeypatch)

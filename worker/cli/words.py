@@ -14,6 +14,11 @@ ACTIONS = {
     "downtime": "a longer downtime is allowed",
 }
 """What is done about a stall (``StallAction``), where the driver says no more."""
+TIMES_UP = {
+    "suspend": "the guest is suspended until it has moved",
+    "postcopy": "the guest runs on at its destination and fetches the rest from there",
+}
+"""What is done when the time of ``--timeout`` is up (``Convergence.on_timeout``)."""
 UNITS = {"set-downtime": "ms", "set-speed": "MiB/s", "set-postcopy-speed": "MiB/s"}
 """What a tuning's value is counted in (``TuningKind``)."""
 Event = dict[str, Any]
@@ -86,6 +91,10 @@ def _phase_ended(data: Event) -> str:
 
 def _stalled(data: Event) -> str:
     action = data["action"]
+    if data.get("kind") == "timeout":
+        when, detail = data["reason"].removeprefix("still copying "), data.get("detail") or ""
+        done = f"{action}: {detail}" if "refused" in detail else TIMES_UP.get(action, detail or action)
+        return f"time is up {when}: {done}"
     return f"stalled: {data['reason']}; {action}: {data.get('detail') or ACTIONS.get(action, 'asked for')}"
 
 

@@ -172,6 +172,19 @@ def _mib(count: float) -> str:
     return f"{count / _MIB:.{0 if count >= 10 * _MIB else 1}f} MiB"
 
 
+def measured(stall: Stall, progress: Progress | None) -> Stall:
+    """A time-out with what was last told of perform: nothing was judged, so the verdict has no numbers of its own."""
+    if stall.kind is not StallKind.TIMEOUT or progress is None:
+        return stall
+    return replace(
+        stall,
+        iteration=stall.iteration or progress.iteration,
+        dirty_bytes_per_second=stall.dirty_bytes_per_second or progress.dirty_bytes_per_second,
+        bandwidth_bytes_per_second=stall.bandwidth_bytes_per_second or progress.bandwidth_bytes_per_second,
+        expected_downtime_seconds=stall.expected_downtime_seconds or progress.expected_downtime_seconds,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Reaction:
     """What is to be done about a stall now, and in words what comes of it or why it is not what was wished."""
