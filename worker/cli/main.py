@@ -61,9 +61,12 @@ class Commands(click.Group):
         except RelayError as error:
             if os.environ.get("VMRELAY_DEBUG"):
                 raise
-            click.echo(f"error: {error} [{error.code}]", err=True)
             from worker.cli.exits import for_error
+            from worker.cli.hints import hint
 
+            click.echo(f"error: {error} [{error.code}]", err=True)
+            if way_out := hint(error.code, str(error)):
+                click.echo(f"next: {way_out}", err=True)
             ctx.exit(for_error(error))
 
 

@@ -9,6 +9,7 @@ import click
 
 from worker.cli import client, words
 from worker.cli.exits import FAILED
+from worker.cli.hints import hint
 from worker.cli.types import seconds
 from worker.contract import CANCEL
 from worker.errors import Rejected
@@ -119,7 +120,8 @@ def status(migration: str, events: bool, output: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    shown = words.rows(record.document()) + ([("waits for", waits)] if waits else [])
+    way_out = hint(record.reason, record.error)
+    shown = words.rows(record.document()) + [row for row in (("waits for", waits), ("next", way_out)) if row[1]]
     for run in record.phases:
         failed = f"  failed: {run.error}" if run.error else ""
         shown.append((f"attempt {run.attempt}", f"{run.name:<8} {run.host:<12} {run.seconds:.3f} s{failed}"))

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from worker.cli import client, words
 from worker.cli.exits import INTERRUPTED, for_record
+from worker.cli.hints import hint
 from worker.journal import Record
 
 STEP_PERCENT = 10
@@ -54,6 +55,8 @@ def _say_outcome(record: Record) -> None:
     else:
         what = record.outcome or record.state
         click.echo(f"{what}: {record.domain}: {record.error} [{record.reason}]", err=True)
+        if way_out := hint(record.reason, record.error):
+            click.echo(f"next: {way_out}", err=True)
 
 
 class Lines:
