@@ -62,3 +62,19 @@ def test_an_agent_that_is_down_makes_its_migrations_wait(relay: Relay) -> None:
     relay.restart_agent("beta")
     assert relay.wait(ident).outcome == "succeeded"
     until(lambda: relay.where(name) == {"beta": "running"}, "moved")
+
+
+def test_a_hypervisor_that_is_silent_makes_its_migrations_wait(relay: Relay) -> None:
+    """While the agent lives and its host does not answer, nothing starts and no slot is taken; it says why."""
+    name = relay.vm()
+    told = relay.log("agent-beta").count("the hypervisor does not answer")
+    relay.kill("simulator-beta")
+    until(lambda: relay.journal.agents(["beta"])["beta"]["answers"] is False, "the agent says that its host is silent")
+    ident = relay.migrate(name)
+    relay.wait(ident, "pending")
+    assert relay.journal.load_of("beta") == (0, 0)
+    assert "beta: its hypervisor does not answer" in relay.cli("status", ident).stdout
+    assert relay.log("agent-beta").count("the hypervisor does not answer") == told + 1
+    relay.mend()
+    assert relay.wait(ident).outcome == "succeeded"
+    assert relay.where(name) == {"beta": "running"}

@@ -12,7 +12,7 @@ from worker.cli import client, migrations
 from worker.cli.migrations import list_, status
 from worker.errors import Rejected
 from worker.inventory import Inventory
-from worker.journal import Journal, connect
+from worker.journal import Journal, Record, connect
 from worker.runtime import Runtime
 from worker.settings import Settings
 
@@ -97,7 +97,14 @@ def test_the_list_shows_how_long_a_running_one_takes(waiting: Journal) -> None:
     waiting.client.hincrby("vmrelay:m:m", "started", -90_000)
     *_, seconds = listed()[0].split()
     assert 88 < float(seconds) < 120
-    waiting.cancel("m", "", 60)
+
+
+def test_seconds_stand_still_at_the_end() -> None:
+    """What ended took what it took, be it nothing; what is in doubt is not going on."""
+    assert Record("m", "ended", started=1000, ended=1000).seconds_until(9) == 0
+    assert Record("m", "active", started=1000).seconds_until(9) == 8
+    assert Record("m", "in-doubt", started=1000).seconds_until(9) is None
+    assert Record("m", "pending").seconds_until(9) is None
 
 
 def test_a_list_of_an_unknown_host_is_refused(waiting: Journal) -> None:

@@ -173,7 +173,7 @@ def list_(state: tuple[str, ...], host: str | None, limit: int, output: str) -> 
             record.source,
             record.destination,
             str(record.attempt),
-            f"{(record.seconds or record.running_seconds(now)):.1f}" if record.started else "",
+            f"{seconds:.1f}" if (seconds := record.seconds_until(now)) is not None else "",
             f"{record.downtime_seconds:.3f}" if record.downtime_seconds is not None else "",
             (record.reason if record.outcome != "succeeded" else "") or waits_for(record, agents),
         )

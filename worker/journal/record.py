@@ -92,9 +92,11 @@ class Record:
         """From the first phase's admission to the end."""
         return (self.ended - self.started) / 1000 if self.ended and self.started else None
 
-    def running_seconds(self, now: float) -> float:
-        """From the first phase's admission to ``now``, a Unix time of Redis's clock; 0 before it."""
-        return max(now - self.started / 1000, 0.0) if self.started else 0.0
+    def seconds_until(self, now: float) -> float | None:
+        """The same, to ``now`` (a Unix time of Redis's clock) where it goes on; ``None`` before it, and in doubt."""
+        if self.started and self.state in ("active", "backoff"):
+            return max(now - self.started / 1000, 0.0)
+        return self.seconds
 
     @property
     def asked(self) -> dict[str, Any]:
