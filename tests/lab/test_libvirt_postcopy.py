@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
 from libvirt_lab import LIVE, eventually
+from libvirt_relay import LibvirtRelay
+from relay_lab import running_relay, until
 
 from worker.errors import HypervisorError, Retry
 from worker.hypervisors.base import DomainState, Finished, Hypervisor, Measured, Move, Stop
@@ -16,7 +20,9 @@ from worker.hypervisors.flags import MigrateFlag as Flag
 from worker.hypervisors.verdict import VerdictKind, verdict
 
 if TYPE_CHECKING:
-    from libvirt_lab import Guest, Stage
+    from types import ModuleType
+
+    from libvirt_lab import Guest, Lab, Stage
 
 pytestmark = [pytest.mark.lab, pytest.mark.netns]
 
@@ -153,3 +159,41 @@ def test_failed(lazy: Lazy) -> None:
     with stage.by_hand("alpha", uuid) as source, stage.by_hand("beta", uuid) as destination:
         assert source.isActive()
         assert destination.isActive()
+
+
+def test_through_the_relay(netns_lab: Lab, heartbeat: ModuleType) -> None:
+    """Record, result and ``status`` say that finish waits for memory; in the end every figure is there and counted."""
+    import libvirt
+
+    slowly = {"bandwidth": 16, "bandwidth.postcopy": 4}  # MiB/s
+    with (
+        TemporaryDirectory(prefix="vmrelay-") as directory,
+        running_relay(Path(directory), lambda path, redis: LibvirtRelay(path, redis, netns_lab, heartbeat)) as relay,
+    ):
+        guest = relay.guest("fetcher", memory=96, rate=64)
+        try:
+            more = {"params": slowly, "options": {"postcopy": True}, "postcopy_after_precopy": True}
+            ident = relay.migrate("fetcher", **more)
+            told = until(
+                lambda: [each for each in relay.events(ident, "progress") if "runs on" in each["description"]],
+                "finish waits for memory",
+            )
+            assert told[0]["postcopy"]
+            record = relay.record(ident)
+            assert record is not None
+            assert (record.state, record.phase, {"type": "progress"} | record.progress) == ("active", "finish", told[0])
+            shown = relay.result(ident)
+            assert (shown["status"], shown["result"]["percent"]) == ("PROGRESS", 94)
+            assert shown["result"]["description"] == "the guest runs on beta; fetching the rest of its memory"
+            assert "the guest runs on beta; fetching" in " ".join(relay.cli("status", ident).stdout.split())
+            with relay.domain("fetcher", "alpha") as domain:
+                domain.migrateSetMaxSpeed(1 << 20, libvirt.VIR_DOMAIN_MIGRATE_MAX_SPEED_POSTCOPY)
+            record = relay.wait(ident)
+            assert record.outcome == "succeeded", record
+            assert None not in (record.downtime_seconds, record.total_seconds, record.iterations)
+            assert record.transferred_bytes
+            counted = "vmrelay_downtime_seconds_count"
+            until(lambda: relay.metrics("alpha", counted, driver="qemu") == 1, "the downtime is counted")
+            relay.lives(guest, "beta")
+        finally:
+            relay.remove_guests()
