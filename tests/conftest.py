@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,9 @@ import redis
 from libvirt_lab import Lab, Stage, load_heartbeat, open_stage, two_hosts
 
 from worker.embedded import EmbeddedRedis
+
+# Whoever starts the tests in the background may leave SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["skips"]  # tests/support/skips.py
 
