@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from worker.errors import HypervisorError, RelayError
+from libvirt_lab import Recorder as RecordingWatch
+
+from worker.errors import RelayError
 from worker.hypervisors.base import (
     Begun,
     Domain,
@@ -22,7 +24,6 @@ from worker.hypervisors.base import (
     Progress,
     Stop,
 )
-from worker.hypervisors.convergence import Stall, StallAction, Tuning
 from worker.hypervisors.flags import MigrateFlag
 
 PATIENCE_SECONDS = 30.0
@@ -147,39 +148,21 @@ class Attempt:
 
 
 @dataclass
-class Recorder:
+class Recorder(RecordingWatch):
     """A ``Watch`` that remembers, and stops when told to or at the first progress of the guest's memory."""
 
     stop_at: Callable[[Progress], bool] = lambda _: False
     wish: Stop | None = None
-    seen: list[Progress] = field(default_factory=list)
-    retried: list[HypervisorError] = field(default_factory=list)
-    stalls: list[tuple[Stall, StallAction, str]] = field(default_factory=list)
 
     def progress(self, progress: Progress) -> None:
         """Remember how far it is."""
-        self.seen.append(progress)
+        super().progress(progress)
         if self.stop_at(progress):
             self.wish = Stop.CANCEL
 
     def stop(self) -> Stop | None:
         """What the test wants."""
         return self.wish
-
-    def retrying(self, error: HypervisorError, number: int, delay_seconds: float) -> None:
-        """Remember what is retried."""
-        self.retried.append(error)
-
-    def tuning(self) -> Tuning | None:
-        """Nobody wishes anything."""
-        return None
-
-    def tuned(self, tuning: Tuning, error: HypervisorError | None) -> None:
-        """Nothing was wished."""
-
-    def stalled(self, stall: Stall, action: StallAction, detail: str) -> None:
-        """Remember a stall."""
-        self.stalls.append((stall, action, detail))
 
 
 def until(condition: Callable[[], object], what: str) -> None:

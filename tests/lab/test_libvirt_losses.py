@@ -8,7 +8,7 @@ import pytest
 from libvirt_lab import command
 
 from worker.errors import HypervisorError, Retry
-from worker.hypervisors.base import DomainState, Stop
+from worker.hypervisors.base import DomainState
 
 if TYPE_CHECKING:
     from libvirt_lab import Stage
@@ -97,21 +97,7 @@ def test_source_daemon_killed_during_perform(stage: Stage) -> None:
     """The answer of a perform is lost with its daemon: verify, and both sides are settled afterwards."""
     guest = stage.guest("shaken", rate=16)
     move = guest.move(params=SLOW)
-    begun, prepared = stage.up_to_prepare(move)
-    killed: list[bool] = []
-
-    def kill() -> Stop | None:
-        if not killed and stage.watch.seen and stage.watch.seen[-1].total_bytes:
-            killed.append(True)
-            command("host", stage.lab.folder, "alpha", "kill")
-        return None
-
-    stage.watch.stopping = kill
-    try:
-        with pytest.raises(HypervisorError) as caught:
-            stage.source.perform(move, begun.xml, prepared.uri, prepared.cookie, stage.watch)
-        assert (caught.value.retry, caught.value.after) == (Retry.VERIFY, Retry.TRANSIENT)
-    finally:
-        command("host", stage.lab.folder, "alpha", "start")
+    failure = stage.lose_daemon_in_perform(move, "alpha")
+    assert (failure.retry, failure.after) == (Retry.VERIFY, Retry.TRANSIENT)
     stage.drop(move)
     guest.beats_on()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from libvirt_lab import LIVE, command, eventually
+from libvirt_lab import LIVE, eventually
 
 from worker.errors import Cancelled, HypervisorError, Rejected, Retry
 from worker.hypervisors.base import DomainState, HostConfig, Stop
@@ -148,22 +148,8 @@ def test_destination_daemon_killed_during_perform(netns_stage: Stage) -> None:
     stage = netns_stage
     guest = stage.guest("shaken", rate=16)
     move = guest.move(PEER, params=SLOW)
-    begun, prepared = stage.up_to_prepare(move)
-    killed: list[bool] = []
-
-    def kill() -> Stop | None:
-        if not killed and stage.watch.seen and stage.watch.seen[-1].total_bytes:
-            killed.append(True)
-            command("host", stage.lab.folder, "beta", "kill")
-        return None
-
-    stage.watch.stopping = kill
-    try:
-        with pytest.raises(HypervisorError) as caught:
-            stage.source.perform(move, begun.xml, prepared.uri, prepared.cookie, stage.watch)
-        assert (caught.value.retry, caught.value.after) == (Retry.VERIFY, Retry.TRANSIENT)
-    finally:
-        command("host", stage.lab.folder, "beta", "start")
+    failure = stage.lose_daemon_in_perform(move, "beta")
+    assert (failure.retry, failure.after) == (Retry.VERIFY, Retry.TRANSIENT)
     stage.drop(move)
     guest.beats_on()
 

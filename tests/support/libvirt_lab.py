@@ -214,6 +214,29 @@ class Stage:
         finished = self.destination.finish(move, self.up_to_perform(move), False, self.watch)
         assert self.source.confirm(move, finished.cookie, False, self.watch).state is DomainState.ABSENT
 
+    def lose_daemon_in_perform(self, move: Move, host: str) -> HypervisorError:
+        """Begin, prepare, and a perform while which the host's daemon is killed, and started again after it.
+
+        Returns what perform raised.
+        """
+        begun, prepared = self.up_to_prepare(move)
+        killed: list[bool] = []
+
+        def kill() -> Stop | None:
+            if not killed and self.watch.seen and self.watch.seen[-1].total_bytes:
+                killed.append(True)
+                command("host", self.lab.folder, host, "kill")
+            return None
+
+        self.watch.stopping = kill
+        try:
+            self.source.perform(move, begun.xml, prepared.uri, prepared.cookie, self.watch)
+        except HypervisorError as error:
+            return error
+        finally:
+            command("host", self.lab.folder, host, "start")
+        raise AssertionError(f"perform went well although the daemon of {host} was killed")
+
     def drop(self, move: Move) -> None:
         """What follows a failed attempt: the destination drops what it has, the source runs on."""
         dropped = self.destination.finish(move, b"", True, self.watch)
