@@ -31,6 +31,8 @@ class Refusal:
     params: Mapping[str, ParamValue] = field(default_factory=dict)
     without: Flag = NONE
     """Flags that a plain live migration has and this one has not."""
+    or_else: tuple[str, str] = ("", "")
+    """Symbol and part of the text that come instead where the other side's failure is noticed first."""
 
     def of(self, guest: Guest) -> Move:
         """As an attempt."""
@@ -194,6 +196,7 @@ FORESEEN = [
         INTERNAL,
         "failed to convert virJSONValue to yajl data",
         Flag.PEER2PEER | Flag.TUNNELLED | Flag.TLS,
+        or_else=("VIR_ERR_OPERATION_FAILED", "TLS handshake failed"),
     ),
     Refusal(
         "p2p tunnelled migrateuri",

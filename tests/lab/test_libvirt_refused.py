@@ -78,8 +78,13 @@ def test_the_validator_says_what_libvirt_says(
     assert ground.source.inspect(stubborn.uuid).state is DomainState.RUNNING
     monkeypatch.setattr(driver, "check_migration", lambda *_args, **_named: None)
     phase, error = refused(ground, move)
-    assert (phase, error.code) == (refusal.phase, refusal.code)
-    assert error.message.endswith(foreseen.value.message)
+    assert phase is refusal.phase
+    if error.code != refusal.code:
+        symbol, text = refusal.or_else
+        assert error.code == symbol
+        assert text in error.message
+    else:
+        assert error.message.endswith(foreseen.value.message)
     assert error.after in (Retry.OPERATOR, Retry.PERMANENT, Retry.DONE)
     runs_on(ground, stubborn, move)
 
