@@ -164,6 +164,8 @@ class Stop(StrEnum):
     CANCEL = "cancel"
     DEADLINE = "deadline"
     STALL = "stall"
+    DRAIN = "drain"
+    """The agent of one of the two hosts is being stopped, and waits no longer; another attempt follows."""
 
 
 @runtime_checkable
@@ -198,8 +200,8 @@ class Hypervisor(Protocol):
     """The driver of one host.
 
     Every method raises ``HypervisorError``; perform raises ``Cancelled`` when ``watch.stop()`` made it
-    abort (for a deadline or a stall too, with that as its code) and the domain was seen to run on the source
-    afterwards.
+    abort (for a deadline, a stall or a drain too, with that as its code) and the domain was seen to run on the
+    source afterwards.
     """
 
     profile: str
@@ -238,6 +240,23 @@ class Hypervisor(Protocol):
 
         With ``cancelled`` the caller has seen in this attempt that the destination does not run it.
         Returns what the source shows afterwards.
+        """
+
+    def follow(self, move: Move, watch: Watch) -> Domain:
+        """Source: watch over a move that goes on although the call that started it was lost with its process.
+
+        Lasts until this host does not show the domain migrating any more, and returns what it shows then.
+        ``watch`` is told, steers and stops as in perform (``move.deadline_seconds`` counts from here); nothing
+        is raised for a wish to stop: whether it came in time is seen in the returned domain. Returns at once
+        where nothing migrates. Raises where the host cannot be reached (TRANSIENT, or VERIFY).
+        """
+
+    def release(self, move: Move) -> Domain:
+        """Source: end this host's copy of a guest as confirm would have; harmless when repeated.
+
+        The caller has just seen the guest on the destination as it was to arrive there (never ``MIGRATING``
+        or ``PAUSED_IN``). A copy that may execute here is refused (VERIFY). Returns what is left: ``ABSENT``, or
+        ``SHUTOFF`` where the flags leave the definition.
         """
 
     def measured(self, move: Move) -> Measured:

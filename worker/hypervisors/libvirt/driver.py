@@ -20,6 +20,7 @@ from worker.hypervisors.checks import check_migration
 from worker.hypervisors.flags import MigrateFlag
 from worker.hypervisors.libvirt.attempts import Attempts
 from worker.hypervisors.libvirt.errors import calling
+from worker.hypervisors.libvirt.following import follow
 from worker.hypervisors.libvirt.host import Host
 from worker.hypervisors.libvirt.managed import Managed
 from worker.hypervisors.libvirt.peer import PeerToPeer
@@ -88,6 +89,14 @@ class LibvirtHypervisor:
     def confirm(self, move: Move, cookie: bytes, cancelled: bool, watch: Watch) -> Domain:
         """Source: let go of the domain, or (``cancelled``) let it run on here. Harmless when repeated."""
         return self._way(move).confirm(move, cookie, cancelled, watch)
+
+    def follow(self, move: Move, watch: Watch) -> Domain:
+        """Source: watch over a move that goes on without the call that started it, until it has ended."""
+        return follow(self._host, move, watch)
+
+    def release(self, move: Move) -> Domain:
+        """Source: end this host's copy of a guest that was just seen on the destination."""
+        return self._way(move).release(move)
 
     def measured(self, move: Move) -> Measured:
         """Source, after confirm: what its daemon told of the job (``VIR_DOMAIN_EVENT_ID_JOB_COMPLETED``)."""

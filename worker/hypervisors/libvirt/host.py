@@ -20,6 +20,13 @@ from worker.hypervisors.retry import with_retries
 log = logging.getLogger(__name__)
 
 EXECUTING = (DomainState.RUNNING, DomainState.MIGRATING)
+_STILL = (
+    DomainState.ABSENT,
+    DomainState.PAUSED,
+    DomainState.PAUSED_OUT,
+    DomainState.SHUTOFF,
+    DomainState.CRASHED,
+)
 # Kept, so that a finish that is repeated, or somebody else, can still read them.
 _COMPLETED = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
 _METADATA = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
@@ -119,12 +126,36 @@ class Host:
         domain, _ = self.find(uuid)
         if domain is None:
             return
+        self._end(domain, forget=True)
+
+    def release(self, move: Move) -> Domain:
+        """End this host's copy of a guest that was seen on its destination, as confirm would have."""
+        self.require_still(move)
+        domain, _ = self.find(move.uuid)
+        if domain is not None:
+            self._end(domain, forget=bool(move.flags & MigrateFlag.UNDEFINE_SOURCE))
+        return self.inspect(move.uuid)
+
+    def require_still(self, move: Move) -> None:
+        """Raise where this host's copy of the guest may execute, or is not known not to."""
+        seen = self.inspect(move.uuid)
+        if seen.state not in _STILL:
+            raise HypervisorError(
+                f"{move.domain} is {seen.state} on {self.name}: only a copy that stands still is taken away; "
+                "look at both hosts",
+                code="VIR_ERR_OPERATION_INVALID",
+                retry=Retry.VERIFY,
+                after=Retry.OPERATOR,
+            )
+
+    def _end(self, domain: libvirt.virDomain, *, forget: bool) -> None:
+        """Destroy a domain and, to ``forget`` it, its definition too. Harmless where it has gone meanwhile."""
         try:
             persistent = calling(domain.isPersistent, effect=False)
             active = calling(domain.isActive, effect=False)
             if active:
                 calling(domain.destroy, effect=True)
-            if persistent or not active:
+            if (persistent and forget) or not (persistent or active):
                 self._forget(domain, persistent=bool(persistent))
         except HypervisorError as failure:
             if failure.code != "VIR_ERR_NO_DOMAIN":

@@ -118,6 +118,19 @@ class Managed:
         self._attempts.over(move.uuid)
         return self._host.let_run(move) if cancelled else self._host.let_go(move)
 
+    def release(self, move: Move) -> Domain:
+        """Source: let go of a guest that was seen on its destination, by libvirt's own confirm where it still can."""
+        self._host.require_still(move)
+        domain, generation = self._host.find(move.uuid)
+        if domain is not None and self._job_is_here(move.uuid, generation):
+            try:
+                phases.confirm(domain, typed(move), b"", self._source_flags(move), cancelled=False)
+            except libvirt.libvirtError as error:
+                failure = classed(error, effect=True)
+                log.info("host %s: confirm did not let go of %s: %s", self._host.name, move.domain, failure)
+        self._attempts.over(move.uuid)
+        return self._host.release(move)
+
     def _dropped(self, move: Move, failure: HypervisorError, *, telling: bool) -> Finished:
         """What a cancelled finish left; libvirt ends one in an error also where it went well."""
         seen = self._host.inspect(move.uuid)

@@ -86,6 +86,12 @@ class PeerToPeer:
         self._attempts.over(move.uuid)
         return self._host.let_run(move) if cancelled else self._host.let_go(move)
 
+    def release(self, move: Move) -> Domain:
+        """Source: take away what its daemon left of a guest that was seen on its destination."""
+        seen = self._host.release(move)
+        self._attempts.over(move.uuid)
+        return seen
+
     def _settled(self, uuid: str) -> Domain:
         """What is here once an incoming migration has ended, or after a while anyway."""
         deadline = time.monotonic() + SETTLING_SECONDS

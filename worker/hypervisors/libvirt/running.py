@@ -1,5 +1,7 @@
 """A running perform: the blocking call in a thread of its own, watched from the thread that asked for it.
 
+The call may also be one that only waits for a perform of somebody else to end (``following.py``).
+
 A QEMU that hangs lets every call about it hang. So what is asked again and again (how far it is) and what
 is ordered when nothing else helps (to abort) go out from threads of their own too: whatever libvirt does,
 the watch is called in time, and the end of perform is noticed at once.
@@ -11,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
 
 import libvirt
 
@@ -21,12 +24,13 @@ HEARTBEAT_SECONDS = 2.0
 """``Watch`` wants to be called at least this often."""
 
 Statistics = dict[str, int]
+Result = TypeVar("Result")
 
 
-class Running:
-    """One blocking call that moves a domain away, started at once."""
+class Running(Generic[Result]):
+    """One blocking call that lasts as long as a domain moves away, started at once."""
 
-    def __init__(self, domain: libvirt.virDomain, call: Callable[[], bytes]) -> None:
+    def __init__(self, domain: libvirt.virDomain, call: Callable[[], Result]) -> None:
         self._domain, self._call = domain, call
         self._done = threading.Event()
         self._news: SimpleQueue[Statistics] = SimpleQueue()
@@ -35,8 +39,9 @@ class Running:
         """Whether libvirt took an order to abort: that is then why the call failed, whatever its error says."""
         self.why = ""
         """The verdict, where it was told to stop for a stall."""
-        self._cookie = b""
+        self._result: Result
         self._error: BaseException | None = None
+        self._steering: Steering | None = None
         self._start("perform", self._run)
 
     def watch_over(self, watch: Watch, host: HostConfig, move: Move) -> Stop | None:
@@ -45,7 +50,7 @@ class Running:
         Returns why it was told to stop, if it was; the call may have ended well all the same. Whatever
         ``watch`` raises is raised after the call was aborted and has ended: it is never left behind.
         """
-        steering = Steering(self._domain, watch, move, host.stall)
+        steering = self._steering = Steering(self._domain, watch, move, host.stall)
         began = time.monotonic()
         self._start("look", lambda: self._look(host.poll_seconds))
         stop: Stop | None = None
@@ -68,19 +73,24 @@ class Running:
             if self._aborting is not None:
                 self._aborting.join(HEARTBEAT_SECONDS)  # its answer may come after perform's
             if self._error is not None:
-                steering.undo()
+                self.undo()
         return stop
 
-    def result(self) -> bytes:
-        """The cookie that perform returned, or what it raised (``libvirt.libvirtError``)."""
+    def undo(self) -> None:
+        """The domain has not moved: let it run on where it was suspended for its move. Never raises."""
+        if self._steering is not None:
+            self._steering.undo()
+
+    def result(self) -> Result:
+        """What the call returned, or what it raised."""
         self._done.wait()
         if self._error is not None:
             raise self._error
-        return self._cookie
+        return self._result
 
     def _run(self) -> None:
         try:
-            self._cookie = self._call()
+            self._result = self._call()
         except BaseException as error:
             self._error = error
         finally:

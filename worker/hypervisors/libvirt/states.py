@@ -15,6 +15,8 @@ class Job(Enum):
 
     NONE = "none"
     OUT = "out"
+    COPYING = "copying"
+    """An outgoing one that has something left to copy."""
     IN = "in"
 
 
@@ -45,6 +47,7 @@ _NO_STATISTICS = (
 def domain_state(state: int, reason: int, job: Job) -> DomainState:
     """The state of a domain from libvirt's state, its reason, and the migration job.
 
+    A domain that is paused while it is copied, by its user or so that it converges, is ``MIGRATING`` all the same.
     A domain paused by a migration without any job is an outgoing one whose job went away with its
     connection: an incoming domain does not outlive its job. After the switch to post-copy the source's
     copy is never to run again, and the destination's lacks memory until the end: both are ``MIGRATING``.
@@ -58,6 +61,8 @@ def domain_state(state: int, reason: int, job: Job) -> DomainState:
         return DomainState.UNKNOWN if job is Job.NONE else DomainState.MIGRATING
     if job is Job.IN and state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_SHUTOFF):
         return DomainState.PAUSED_IN
+    if job is Job.COPYING and plain in (DomainState.RUNNING, DomainState.PAUSED):
+        return DomainState.MIGRATING
     if (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION):
         return DomainState.PAUSED_OUT
     if plain is DomainState.RUNNING and job is not Job.NONE:
@@ -80,7 +85,7 @@ def job_of(domain: libvirt.virDomain) -> Job:
         return Job.NONE
     operation = stats.get(libvirt.VIR_DOMAIN_JOB_OPERATION)
     return {
-        libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: Job.OUT,
+        libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: Job.COPYING if stats.get("data_remaining", 0) else Job.OUT,
         libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN: Job.IN,
     }.get(operation, Job.NONE)
 

@@ -32,6 +32,7 @@ from worker.hypervisors.vz import uri as uris
 from worker.hypervisors.vz.connection import Connection, Limits, Look, finished
 from worker.hypervisors.vz.events import Events
 from worker.hypervisors.vz.failure import SdkFailure
+from worker.hypervisors.vz.following import follow
 from worker.hypervisors.vz.perform import Order, Perform
 from worker.hypervisors.vz.sdk import (
     PSL_HIGH_SECURITY,
@@ -137,6 +138,28 @@ class VzHypervisor:
         if cancelled:
             return self._retried(watch, lambda: self.inspect(move.uuid))
         return self._retried(watch, lambda: self._gone(move.uuid))
+
+    def follow(self, move: Move, watch: Watch) -> Domain:
+        """See ``base.Hypervisor``. The dispatcher tells every session how far it is."""
+        return follow(self._connection, self._events, move, watch, self._limits, self._host.poll_seconds)
+
+    def release(self, move: Move) -> Domain:
+        """See ``base.Hypervisor``. The dispatcher lets go by itself; this ends what a crash has left."""
+        look = self._connection.look(move.uuid)
+        if look.vm is not None and look.state is not VmState.PAUSED and look.state not in STOPPED:
+            raise _error(
+                f"domain {move.uuid} is {look.domain.state} on {self._host.name}: only a copy that stands still is "
+                "taken away; look at both hosts",
+                "VIR_ERR_OPERATION_INVALID",
+                Retry.VERIFY,
+                Retry.OPERATOR,
+            )
+        try:
+            self.remove(move.uuid)
+        except SdkFailure:
+            if self.inspect(move.uuid).state is not DomainState.ABSENT:
+                raise
+        return self.inspect(move.uuid)
 
     def measured(self, move: Move) -> Measured:
         """See ``base.Hypervisor``. The dispatcher tells all that it measures when perform ends."""

@@ -23,6 +23,8 @@ class Tracker:
         self.downtime_seconds: float | None = None
         self.transferred_bytes: int | None = None
         self.finished = threading.Event()
+        self.ended = False
+        """MIGRATE_FINISHED or MIGRATE_CANCELLED was seen: the dispatcher has done all that it does."""
         self._last = 0
 
     def take(self, event: Event) -> None:
@@ -37,7 +39,10 @@ class Tracker:
                 self.downtime_seconds = _number(event, "downtime_ms", 1000)
                 transferred = _number(event, "transferred_bytes", 1)
                 self.transferred_bytes = None if transferred is None else int(transferred)
+                self.ended = True
                 self.finished.set()
+            case EventType.VM_MIGRATE_CANCELLED:
+                self.ended = True
 
     def _advance(self, value: str | int | None) -> None:
         """Two sweeps of 0 to 100, files and memory; within memory the value may fall."""

@@ -13,6 +13,7 @@ from worker.hypervisors.vz import codes, cookie
 from worker.hypervisors.vz.connection import Connection, Limits, Look, Session, finished, was_not_sent
 from worker.hypervisors.vz.events import Events, Tracker
 from worker.hypervisors.vz.failure import SdkFailure, from_code, from_job
+from worker.hypervisors.vz.following import unattended
 from worker.hypervisors.vz.sdk import PRL_ERR_TIMEOUT, Job
 
 log = logging.getLogger(__name__)
@@ -163,24 +164,17 @@ class Perform:
         Returns where the source has let go of the VM; finish will see whether it has arrived.
         """
         log.warning("the migration of %s goes on without our session", self._order.uuid)
-        give_up, asked = time.monotonic() + self._limits.settle, False
-        state = DomainState.UNKNOWN
-        while state not in (DomainState.ABSENT, self._was) and time.monotonic() < give_up:
-            self._watch.progress(tracker.progress)
-            try:
-                look = self._connection.look(self._order.uuid)
-            except HypervisorError:
-                log.debug("the dispatcher cannot be reached", exc_info=True)
-                time.sleep(self._poll)
-                continue
-            state = look.domain.state
-            if self.stop() is not None and look.vm is not None and not asked:
-                look.vm.migrate_cancel()  # never answered where nothing runs: not waited for
-                give_up, asked = time.monotonic() + self._limits.stop, True
-            elif state is DomainState.MIGRATING and not asked:
-                give_up = time.monotonic() + self._limits.settle
-            time.sleep(self._poll)
-        if state is DomainState.ABSENT:
+        last = unattended(
+            self._connection,
+            self._order.uuid,
+            self._watch,
+            self.stop,
+            tracker,
+            self._limits,
+            self._poll,
+            lambda state: state in (DomainState.ABSENT, self._was),
+        )
+        if last is not None and last.domain.state is DomainState.ABSENT:
             return
         raise failure if self._own_cancel is None else stopped(self._own_cancel)
 
