@@ -7,13 +7,12 @@ from typing import Any, NoReturn
 import structlog
 from celery.exceptions import Ignore
 
-from tasks import attempt, dispatch
+from tasks import attempt, dispatch, results
 from tasks.attempt import Conclusion, Ending
 from tasks.watch import patiently
 from worker import metrics
 from worker.agent import Agent
 from worker.contract import Baton, ErrorInfo
-from worker.errors import Cancelled, Failed, InDoubt
 from worker.hypervisors.base import Domain, DomainState, Phase
 from worker.journal.record import Record
 
@@ -46,7 +45,7 @@ def _moved(agent: Agent, baton: Baton, token: str, told: dict[str, Any], conclud
     warning = concluded.error.message if concluded.error else None
     record = _conclude(agent, baton, token, told, {"outcome": "succeeded", "warning": warning}, domain)
     logger.info("moved", migration=baton.migration, domain=baton.domain, to=baton.destination)
-    return record.document()
+    return results.deliver(agent.journal, record)
 
 
 def _gave_up(agent: Agent, baton: Baton, token: str, told: dict[str, Any], concluded: Conclusion) -> NoReturn:
@@ -56,13 +55,12 @@ def _gave_up(agent: Agent, baton: Baton, token: str, told: dict[str, Any], concl
         "outcome": outcome,
         "reason": error.code,
         "error": error.message,
+        "error_phase": error.phase,
     }
-    _conclude(agent, baton, token, told, fields, None)
+    record = _conclude(agent, baton, token, told, fields, None)
     logger.info(outcome, migration=baton.migration, domain=baton.domain, phase=error.phase, code=error.code)
-    kind = Cancelled if error.cancelled else Failed
-    raise kind(
-        f"{baton.domain} stays on {baton.source}: {error.message} ({error.phase}, {error.code})", code=error.code
-    )
+    results.deliver(agent.journal, record)
+    raise AssertionError(f"{outcome} is raised")
 
 
 def _again(agent: Agent, baton: Baton, token: str, told: dict[str, Any], concluded: Conclusion) -> NoReturn:
@@ -93,11 +91,11 @@ def _in_doubt(agent: Agent, baton: Baton, token: str, told: dict[str, Any], conc
         "destination_state": baton.destination_state,
         "why": text,
     }
-    patiently(agent.journal.doubt, baton.migration, token, told, fields, event)
+    raised = results.in_doubt(baton.domain, baton.source, baton.destination, text)
+    shown = results.shown(baton.migration, raised)
+    patiently(agent.journal.doubt, baton.migration, token, told, fields, event, shown)
     logger.error("in doubt", migration=baton.migration, domain=baton.domain, why=concluded.why)
-    raise InDoubt(
-        f"{baton.domain}: {text}. Look at {baton.source} and {baton.destination}; nothing was removed or resumed"
-    )
+    raise raised
 
 
 def _error(concluded: Conclusion) -> ErrorInfo:

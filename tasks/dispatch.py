@@ -8,17 +8,16 @@ from typing import Any
 import structlog
 from celery.canvas import Signature
 
+from tasks.results import RESULT_KEY
 from worker.app import app
 from worker.contract import PHASE, PROGRESS, Baton, canonical
 from worker.hypervisors.base import Phase, Progress
 from worker.inventory import Host, Inventory
 from worker.journal import Record
-from worker.journal.journal import Shown
+from worker.journal.outcomes import Shown
 
 logger = structlog.get_logger(__name__)
 
-RESULT_KEY = "celery-task-meta-"
-"""Under this and the id Celery keeps a result in Redis; part of its contract with other versions of itself."""
 PRIORITIES = {Phase.BEGIN: 9, Phase.PREPARE: 9, Phase.PERFORM: 6, Phase.FINISH: 0, Phase.CONFIRM: 3}
 """0 goes first: a guest may stand still until finish is served, and nothing waits for a new migration."""
 STEPS = {phase: number for number, phase in enumerate(Phase)}

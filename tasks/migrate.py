@@ -9,12 +9,12 @@ from celery import Task
 from celery.exceptions import Ignore
 from celery.worker.request import Request
 
-from tasks import admission
+from tasks import admission, results
 from tasks.watch import patiently
-from worker import metrics
 from worker.app import app
 from worker.contract import CANCEL, IDENT, MIGRATE, MigrateRequest
-from worker.errors import Cancelled, Rejected, RelayError
+from worker.errors import Rejected, RelayError
+from worker.journal import Record
 from worker.runtime import Runtime, runtime
 from worker.seal import DOCUMENTS
 
@@ -51,22 +51,24 @@ def migrate(self: Task[..., Any], /, *args: object, **kwargs: Any) -> None:  # n
     The last task of the chain carries this task's id, so ``AsyncResult(id)`` shows progress and then the
     outcome; of this task it only ever shows ``Rejected``, raised here for a refused request.
     """
-    parts, ident = runtime(), _ident(self.request.id)
+    parts = runtime()
+    ident = _ident(parts, self.request.id)
     try:
         request = MigrateRequest.parse(_by_name(args, kwargs))
         record = patiently(admission.resolved, parts, ident, request)
         patiently(admission.submit, parts, record)
     except Rejected as refusal:
-        if not patiently(_refuse, parts, ident, kwargs, refusal):
+        rejected = patiently(_refuse, parts, ident, kwargs, refusal)
+        if rejected is None:
             # A second copy of a message whose migration goes its way: the outcome is not this one's to tell.
             raise Ignore from None
-        raise refusal.with_code() from None
+        results.deliver(parts.journal, rejected)
 
 
-def _ident(ident: object) -> str:
+def _ident(parts: Runtime, ident: object) -> str:
     """The id of a task, which no record is kept for where it could name somebody else's keys."""
     if not isinstance(ident, str) or not IDENT.fullmatch(ident):
-        metrics.record_end("", "", "rejected", "malformed")
+        patiently(parts.journal.count_outcome, "", "", "rejected", "malformed")
         raise Rejected("a migration's id is letters, digits, '.', '_' and '-', at most 128", code="malformed")
     return ident
 
@@ -77,8 +79,8 @@ def _by_name(args: tuple[object, ...], kwargs: dict[str, Any]) -> dict[str, Any]
     return kwargs
 
 
-def _refuse(parts: Runtime, ident: str, asked: dict[str, Any], refusal: Rejected) -> bool:
-    """Record and count a rejected request, once; false where its id is that of an accepted one."""
+def _refuse(parts: Runtime, ident: str, asked: dict[str, Any], refusal: Rejected) -> Record | None:
+    """Record and count a rejected request, once: its record, or ``None`` where its id is that of an accepted one."""
     fields: dict[str, str | int | float | None] = {
         name: _clean(asked[name], 255)
         for name in ("domain", "source", "destination", "requested_by")
@@ -88,11 +90,9 @@ def _refuse(parts: Runtime, ident: str, asked: dict[str, Any], refusal: Rejected
     fields |= {"reason": refusal.code, "error": text, "driver": refusal.driver, "flags_label": refusal.flags}
     told = {"outcome": "rejected", "reason": refusal.code, "error": text}
     if parts.journal.refuse(ident, fields, parts.settings.keep_seconds, told):
-        metrics.record_end(refusal.driver, refusal.flags, "rejected", refusal.code)
         logger.info("rejected", migration=ident, code=refusal.code)
-        return True
     known = parts.journal.record(ident)
-    return known is None or known.outcome == "rejected"
+    return known if known and known.outcome == "rejected" else None
 
 
 def _clean(text: str, most: int) -> str:
@@ -115,13 +115,6 @@ def cancel(self: Task[..., Any], /, *args: object, **kwargs: Any) -> dict[str, s
     answer, detail = patiently(parts.journal.cancel, ident, _clean(by, 200), parts.settings.keep_seconds)
     if answer == "GONE":
         raise Rejected(f"unknown migration '{ident[:80]}'", code="unknown-migration").with_code()
-    if answer == "ENDED":
-        _count_cancelled(parts, ident)
+    if answer == "ENDED" and (record := parts.journal.record(ident)):
+        results.store(parts.journal, record)
     return {"migration": ident, "answer": answer.lower(), "detail": detail}
-
-
-def _count_cancelled(parts: Runtime, ident: str) -> None:
-    record = parts.journal.record(ident)
-    if record is not None:
-        metrics.record_end(record.driver, record.flags_label, "cancelled", "cancelled")
-    app.backend.mark_as_failure(ident, Cancelled("cancelled before it started"))

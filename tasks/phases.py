@@ -180,7 +180,10 @@ def finish(self: Task[..., Any], baton: dict[str, Any]) -> dict[str, Any]:
     return run(self, Phase.FINISH, baton)
 
 
-@app.task(bind=True, base=PhaseTask, name=PHASE + Phase.CONFIRM, ignore_result=False)
+@app.task(bind=True, base=PhaseTask, name=PHASE + Phase.CONFIRM)
 def confirm(self: Task[..., Any], baton: dict[str, Any]) -> dict[str, Any]:
-    """Source: the guest has left. The last task: it carries the migration's id and its outcome."""
+    """Source: the guest has left. The last task: it carries the migration's id and its outcome.
+
+    Celery stores no result of it either: the journal does, in the end of the migration (``tasks/results.py``).
+    """
     return run(self, Phase.CONFIRM, baton)

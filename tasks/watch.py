@@ -21,7 +21,8 @@ from worker.errors import Cancelled, HypervisorError
 from worker.hypervisors.base import Phase, Progress, Stop
 from worker.hypervisors.convergence import Stall, StallAction, Tuning, TuningKind
 from worker.hypervisors.stall import measured
-from worker.journal.journal import LostClaim, Shown
+from worker.journal.journal import LostClaim
+from worker.journal.outcomes import Shown
 
 logger = structlog.get_logger(__name__)
 

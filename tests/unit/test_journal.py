@@ -154,7 +154,7 @@ class Relaying(RuleBasedStateMachine):
     def doubt(self, ident: str, own: bool) -> None:
         """Nobody knows."""
         run = {"phase": "confirm", "host": "alpha", "seconds": 1}
-        self._owned(ident, own, lambda t: self.journal.doubt(ident, t, run, {"error": "x"}, {}))
+        self._owned(ident, own, lambda t: self.journal.doubt(ident, t, run, {"error": "x"}, {}, NOTHING))
 
     @rule(ident=idents, own=st.booleans(), moved=st.booleans())
     def conclude(self, ident: str, own: bool, moved: bool) -> None:

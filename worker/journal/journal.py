@@ -13,14 +13,13 @@ from redis.exceptions import NoScriptError
 from worker.errors import RelayError
 from worker.hypervisors.base import Domain
 from worker.journal.hosts import Hosts, domain_document
+from worker.journal.outcomes import Outcomes, Shown
 from worker.journal.record import Record, from_hash
 
 MOST_WISHES = 16
 """So many tunings may wait for one perform."""
 INDEXES = ("pending", "due", "active", "doubt", "ended")
 Fields = Mapping[str, str | int | float | None]
-Shown = tuple[str, str, int]
-"""Key, text and life (seconds) of what the result back end is to show; an empty key shows nothing."""
 
 
 class LostClaim(RelayError):
@@ -48,7 +47,7 @@ def _flat(fields: Fields) -> str:
     return json.dumps({name: str(value) for name, value in fields.items() if value is not None and value != ""})
 
 
-class Journal(Hosts):
+class Journal(Hosts, Outcomes):
     """Everything vmrelay remembers, behind one Redis client."""
 
     # -- the life of a migration ----------------------------------------------------------------
@@ -150,9 +149,17 @@ class Journal(Hosts):
             "backoff", ident, token, json.dumps(run), _flat(fields), int(pause * 1000), json.dumps(told), *shown
         )
 
-    def doubt(self, ident: str, token: str, run: Mapping[str, Any], fields: Fields, told: Mapping[str, Any]) -> None:
+    def doubt(
+        self,
+        ident: str,
+        token: str,
+        run: Mapping[str, Any],
+        fields: Fields,
+        told: Mapping[str, Any],
+        shown: Shown,
+    ) -> None:
         """Hand the migration to an operator (``doubt.lua``). Raises ``LostClaim``."""
-        self._owned("doubt", ident, token, json.dumps(run), _flat(fields), json.dumps(told))
+        self._owned("doubt", ident, token, json.dumps(run), _flat(fields), json.dumps(told), *shown)
 
     def _owned(self, name: str, *args: str | int) -> list[Any]:
         answer = self._run(name, *args)

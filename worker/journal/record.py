@@ -74,6 +74,8 @@ class Record:
     reason: str = ""
     """The stable code of the error that decided the outcome."""
     error: str = ""
+    error_phase: str = ""
+    """The phase that it came from; empty where no phase ran."""
     downtime_seconds: float | None = None
     transferred_bytes: int | None = None
     total_seconds: float | None = None
@@ -223,6 +225,7 @@ def from_hash(ident: str, raw: dict[str, str]) -> Record:
         outcome=raw.get("outcome", ""),
         reason=raw.get("reason", ""),
         error=raw.get("error", ""),
+        error_phase=raw.get("error_phase", ""),
         downtime_seconds=optional("downtime_seconds"),
         transferred_bytes=count("transferred_bytes"),
         total_seconds=optional("total_seconds"),

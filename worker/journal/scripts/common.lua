@@ -10,6 +10,9 @@
 --   active            zset    id -> last sign of life
 --   doubt             zset    id -> since when
 --   ended             zset    id -> when
+--   unshown           zset    id -> when; ended, and AsyncResult does not show its result yet (outbox of results)
+--   outcomes          hash    JSON [driver, flags, outcome, reason] -> how many migrations ended so
+--   flagsets          set     the flag sets that are told apart there; later ones count as "other"
 --   outbox            zset    id -> when its outstanding phase message is to be sent (again)
 --   slots:<host>:out  set     migrations leaving the host now
 --   slots:<host>:in   set     migrations arriving there now
@@ -82,7 +85,31 @@ local function too_late()
   return kinds
 end
 
--- Ends the record: the one place where a migration becomes terminal.
+-- One migration has ended: called in the step that ends its record, so once in its life. Bounded, as labels must be.
+local function count(driver, flags, outcome, reason)
+  local counts, sets = prefix .. 'outcomes', prefix .. 'flagsets'
+  if redis.call('SISMEMBER', sets, flags) == 0 then
+    if redis.call('SCARD', sets) < 64 then redis.call('SADD', sets, flags) else flags = 'other' end
+  end
+  local field = cjson.encode({driver, flags, outcome, reason})
+  if redis.call('HEXISTS', counts, field) == 0 and redis.call('HLEN', counts) >= 1000 then
+    field = cjson.encode({driver, 'other', outcome, 'other'})
+  end
+  redis.call('HINCRBY', counts, field, 1)
+end
+
+-- The record is terminal from now on, whatever ended it.
+local function over(at, keep_seconds, data)
+  local driver, flags, outcome, reason = unpack(redis.call('HMGET', record, 'driver', 'flags_label', 'outcome', 'reason'))
+  count(driver or '', flags or '', outcome, reason or '')
+  redis.call('ZADD', prefix .. 'ended', at, id)
+  redis.call('ZADD', prefix .. 'unshown', at, id)
+  event('ended', data)
+  redis.call('EXPIRE', record, keep_seconds)
+  redis.call('EXPIRE', record .. ':events', keep_seconds)
+end
+
+-- Ends a record that was accepted.
 local function conclude(fields, keep_seconds, data)
   local uuid, source, destination = unpack(redis.call('HMGET', record, 'uuid', 'source', 'destination'))
   local at = now()
@@ -93,8 +120,5 @@ local function conclude(fields, keep_seconds, data)
   redis.call('HSET', record, 'state', 'ended', 'ended', at)
   redis.call('HDEL', record, 'baton', 'token', 'step')
   redis.call('DEL', record .. ':tunings')
-  redis.call('ZADD', prefix .. 'ended', at, id)
-  event('ended', data)
-  redis.call('EXPIRE', record, keep_seconds)
-  redis.call('EXPIRE', record .. ':events', keep_seconds)
+  over(at, keep_seconds, data)
 end

@@ -1,5 +1,5 @@
 -- Where the domain runs is not known: the record stays, the domain stays held, an operator looks.
--- ARGV: id, token, phase result (JSON), fields (JSON object), event data
+-- ARGV: id, token, phase result (JSON), fields (JSON object), event data, result key, result text, seconds to keep it
 -- OK | SAME | STALE
 local state, phase, step, token, attempt, done, source, destination =
   unpack(redis.call('HMGET', record, 'state', 'phase', 'step', 'token', 'attempt', 'done', 'source', 'destination'))
@@ -12,5 +12,6 @@ release(source, destination)
 leave('active', 'outbox')
 redis.call('ZADD', prefix .. 'doubt', now(), id)
 event('phase-ended', ARGV[3])
+show(ARGV[6], ARGV[7], ARGV[8])
 event('in-doubt', ARGV[5])
 return {'OK'}

@@ -5,8 +5,5 @@ if redis.call('EXISTS', record) == 1 then return {'SAME'} end
 local at = now()
 store(cjson.decode(ARGV[2]))
 redis.call('HSET', record, 'state', 'ended', 'outcome', 'rejected', 'created', at, 'ended', at, 'attempt', 0)
-redis.call('ZADD', prefix .. 'ended', at, id)
-event('ended', ARGV[4])
-redis.call('EXPIRE', record, ARGV[3])
-redis.call('EXPIRE', record .. ':events', ARGV[3])
+over(at, ARGV[3], ARGV[4])
 return {'OK'}

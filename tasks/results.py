@@ -1,0 +1,88 @@
+"""What ``AsyncResult(id)`` gets in the end: one answer for every way that a migration may end.
+
+The result follows from the record alone, so whoever finds a migration ended can store it: the task that ended
+it, a cancel, a recovery, or the leading scheduler for all of them that died before they could. The journal keeps
+an outbox of results that are not stored yet (``unshown``), written by the script that ended the record.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+import structlog
+from celery import states
+
+from worker.app import app
+from worker.errors import Cancelled, Failed, InDoubt, Rejected, RelayError
+from worker.journal import Journal, Record
+from worker.journal.outcomes import Shown
+
+logger = structlog.get_logger(__name__)
+
+RESULT_KEY = "celery-task-meta-"
+"""Under this and the id Celery keeps a result in Redis; part of its contract with other versions of itself."""
+
+
+def result_of(record: Record) -> dict[str, Any] | RelayError:
+    """What a migration that ended or is in doubt comes to: its document, or the error that is raised for it."""
+    if record.state == "in-doubt":
+        return in_doubt(record.domain, record.source, record.destination, record.error)
+    match record.outcome:
+        case "succeeded":
+            return record.document()
+        case "rejected":
+            return Rejected(record.error, code=record.reason).with_code()
+        case "cancelled":
+            return Cancelled(_why(record), code=record.reason)
+        case "failed":
+            return Failed(_why(record), code=record.reason)
+    raise ValueError(f"migration {record.id} is {record.state}: it has no result")
+
+
+def _why(record: Record) -> str:
+    if not record.error_phase:  # cancelled while it waited
+        return record.error
+    return f"{record.domain} stays on {record.source}: {record.error} ({record.error_phase}, {record.reason})"
+
+
+def in_doubt(domain: str, source: str, destination: str, why: str) -> InDoubt:
+    """The error of a migration that needs an operator; it lasts until the migration is settled after all."""
+    return InDoubt(f"{domain}: {why}. Look at {source} and {destination}; nothing was removed or resumed")
+
+
+def shown(ident: str, result: dict[str, Any] | RelayError, ended: int = 0) -> Shown:
+    """A result as Celery's Redis back end writes it; ``ended`` is Redis's clock in milliseconds, 0 for now."""
+    state = states.FAILURE if isinstance(result, RelayError) else states.SUCCESS
+    at = datetime.fromtimestamp(ended / 1000, UTC) if ended else datetime.now(UTC)
+    meta: dict[str, Any] = {
+        "status": state,
+        "result": app.backend.encode_result(result, state),
+        "traceback": None,
+        "children": [],
+        "date_done": at.isoformat(),
+        "task_id": ident,
+    }
+    return RESULT_KEY + ident, json.dumps(meta), int(app.conf.result_expires)
+
+
+def store(journal: Journal, record: Record) -> None:
+    """Show the final result of a record that ended; harmless where it is shown already.
+
+    Raises nothing where Redis is away: the outbox has it still.
+    """
+    try:
+        journal.show_result(record.id, shown(record.id, result_of(record), record.ended))
+    except redis.RedisError as lost:
+        logger.warning("result left in the outbox", migration=record.id, error=type(lost).__name__)
+
+
+def deliver(journal: Journal, record: Record) -> dict[str, Any]:
+    """Store the result of a record that ended, and return it. Raises it where it is an error."""
+    store(journal, record)
+    result = result_of(record)
+    if isinstance(result, RelayError):
+        raise result
+    return result
