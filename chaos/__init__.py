@@ -1,0 +1,1 @@
+"""Kills what a migration needs, at every moment of it, and judges where the VM is afterwards."""
