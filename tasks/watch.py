@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import redis
 import structlog
 from celery.exceptions import Ignore
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from tasks import dispatch
 from worker import metrics
@@ -23,6 +23,7 @@ from worker.hypervisors.convergence import Stall, StallAction, Tuning, TuningKin
 from worker.hypervisors.stall import measured
 from worker.journal.journal import LostClaim
 from worker.journal.outcomes import Shown
+from worker.journal.trouble import passes, trouble
 
 logger = structlog.get_logger(__name__)
 
@@ -36,16 +37,26 @@ PATIENCE_SECONDS = 3600
 """How long the end of a phase waits for Redis to come back, so that what was done gets journaled."""
 
 
+def _tell_once(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    if error and state.attempt_number == 1:
+        logger.warning("waiting for Redis", why=trouble(error), error=str(error)[:200])
+
+
 _waiting = Retrying(
-    retry=retry_if_exception_type((redis.ConnectionError, redis.TimeoutError)),
+    retry=retry_if_exception(passes),
     wait=wait_random_exponential(multiplier=0.1, max=2),
     stop=stop_after_delay(PATIENCE_SECONDS),
+    before_sleep=_tell_once,
     reraise=True,
 )
 
 
 def patiently(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call the journal, again and again while Redis is away. Raises ``Ignore`` where the claim is lost."""
+    """Call the journal, again and again while Redis is away, full, loading or read-only (``trouble.py``).
+
+    Raises ``Ignore`` where the claim is lost.
+    """
     try:
         return _waiting(call, *args, **kwargs)
     except LostClaim as lost:

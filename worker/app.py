@@ -1,7 +1,8 @@
 """The Celery application and its configuration; ``celery -A worker`` finds it.
 
-Celery is the doorbell and the journal the truth, so messages are acknowledged early and never fetched
-ahead: a lost message is republished from the journal's outbox, a duplicate dies at its claim.
+Celery is the doorbell and the journal the truth, so messages of phases are acknowledged early and never fetched
+ahead: a lost message is republished from the journal's outbox, a duplicate dies at its claim. A request is not in
+the journal yet, so it is acknowledged when it is done (``journal/intake.py``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from celery import Celery
 from celery.signals import setup_logging
 
 from worker import log
-from worker.contract import SCHEDULER_QUEUE
+from worker.contract import CANCEL, MIGRATE, SCHEDULER_QUEUE
 from worker.errors import SettingsError
 from worker.settings import Settings, current
 
@@ -36,17 +37,21 @@ def create_app(settings: Settings) -> Celery:
         timezone="UTC",
         task_default_queue=SCHEDULER_QUEUE,
         task_acks_late=False,
+        # Not tune: served again after another wish, it would undo that one. Who gets no answer asks again.
+        task_annotations={name: {"acks_late": True} for name in (MIGRATE, CANCEL)},
         task_ignore_result=True,
         worker_disable_prefetch=True,
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
-        worker_cancel_long_running_tasks_on_connection_loss=True,
+        # What runs waits for Redis to come back; a thread could not be stopped anyway.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_send_task_events=settings.task_events,
         task_send_sent_event=settings.task_events,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={"visibility_timeout": 86400, **SERVER},
+        broker_channel_error_retry=True,
+        broker_transport_options=SERVER,
         task_publish_retry_policy={
             "max_retries": 60,
             "interval_start": 0.2,

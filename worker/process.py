@@ -8,7 +8,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from queue import Empty
 from types import FrameType
 from typing import Any
 
@@ -19,37 +18,13 @@ from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu.transport import redis as redis_transport
 
 from worker.app import app
+from worker.channel import NO_MESSAGE, Channel, IntakeChannel
+from worker.journal.intake import Intake
 
 logger = structlog.get_logger(__name__)
 
 SWITCH_SECONDS = 0.0005
 """How long a thread may keep the interpreter from the others."""
-
-NO_MESSAGE = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
-"""What Celery and kombu raise over something in a queue that is no task message, and then end the worker."""
-
-
-class Channel(redis_transport.Channel):
-    """Drops what is not even an envelope, so that one entry in a queue cannot end the worker.
-
-    Keeps one client: kombu makes a new one for each command, which takes longer than the command.
-    """
-
-    _kept: Any = None
-
-    def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: ANN401 - kombu's own signature
-        if asynchronous:
-            return super()._create_client(asynchronous=True)  # type: ignore[misc]
-        if self._kept is None or self._kept.connection_pool is not self.pool:  # a lost connection makes a new pool
-            self._kept = super()._create_client()  # type: ignore[misc]
-        return self._kept
-
-    def _brpop_read(self, **options: Any) -> Any:  # noqa: ANN401 - kombu's own signature
-        try:
-            return super()._brpop_read(**options)  # type: ignore[misc]
-        except NO_MESSAGE as wrong:
-            logger.warning("queue entry dropped: it is no message", error=type(wrong).__name__)
-            raise Empty from None
 
 
 class Consumer(CeleryConsumer):
@@ -69,8 +44,16 @@ class Consumer(CeleryConsumer):
         return handle_or_drop
 
 
-def run(name: str, queue: str, threads: int, *, ready: Callable[[], None], drain: Callable[[], None]) -> int:
-    """Consume ``queue`` until told to stop; returns the exit code.
+def run(
+    name: str,
+    queue: str,
+    threads: int,
+    *,
+    ready: Callable[[], None],
+    drain: Callable[[], None],
+    intake: Intake | None = None,
+) -> int:
+    """Consume ``queue``, through an ``intake`` where one is given, until told to stop; returns the exit code.
 
     The first SIGTERM or SIGINT calls ``drain`` in a thread of its own and goes on consuming until it
     returns: what is in flight still needs its later phases. A second one stops at once.
@@ -81,6 +64,10 @@ def run(name: str, queue: str, threads: int, *, ready: Callable[[], None], drain
     # Celery warns root of pickled messages; only JSON is accepted here, and doctor has advice on root.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     redis_transport.Transport.Channel = Channel
+    if intake is not None:
+        IntakeChannel.intake = intake
+        redis_transport.Transport.Channel = IntakeChannel
+        intake.start()
     worker = app.Worker(
         consumer_cls=Consumer,
         hostname=f"{name}@{socket.gethostname()}",
@@ -121,6 +108,10 @@ def run(name: str, queue: str, threads: int, *, ready: Callable[[], None], drain
         signal.signal(signal.SIGINT, on_signal)
         ready()
 
-    worker.start()
+    try:
+        worker.start()
+    finally:
+        if intake is not None:
+            intake.stop()
     sys.stdout.flush()
     return int(worker.exitcode or 0)

@@ -18,6 +18,7 @@ import structlog
 from worker import metrics
 from worker.contract import SCHEDULER_QUEUE
 from worker.journal import Journal, connect
+from worker.journal.intake import Intake
 from worker.runtime import Runtime, runtime
 
 logger = structlog.get_logger(__name__)
@@ -105,6 +106,7 @@ def run_scheduler() -> int:
             parts.settings.scheduler_threads,
             ready=ready,
             drain=lambda: None,
+            intake=Intake(parts.settings.redis_url, parts.settings.key_prefix, SCHEDULER_QUEUE),
         )
     finally:
         rounds.stop()

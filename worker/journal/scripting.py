@@ -7,9 +7,21 @@ from typing import Any, cast
 
 import redis
 from redis.backoff import ExponentialBackoff
+from redis.exceptions import MasterDownError, ReadOnlyError
 from redis.retry import Retry
 
 from worker.errors import Unavailable
+from worker.journal.trouble import trouble
+
+BEGINNINGS = frozenset({"create", "admit", "refuse", "tune"})
+"""The scripts that begin something. A full Redis (``noeviction``) refuses them, and they are called again later."""
+GOES_ON = "redis.call('DEL', KEYS[1] .. 'nothing')\n"
+"""In front of every other script, so that what has begun can end, and make room, while Redis is full.
+
+Redis refuses a script that would take memory at its first write and not afterwards, since it never leaves one half
+done; so a first write that takes none lets the others pass. Seen on Valkey 9.1; ``scriptVerifyOOM`` of Redis 7 and
+``luaRedisGenericCommand`` of Redis 6 say the same.
+"""
 
 
 def connect(url: str) -> redis.Redis:
@@ -22,6 +34,8 @@ def connect(url: str) -> redis.Redis:
         socket_connect_timeout=5,
         socket_keepalive=True,
         health_check_interval=15,
+        # A replica answers so after a failover: another connection may lead to the master.
+        retry_on_error=[ReadOnlyError, MasterDownError],
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
     )
 
@@ -35,13 +49,16 @@ class Scripts:
         self.prefix = prefix
         folder = files("worker.journal").joinpath("scripts")
         common = folder.joinpath("common.lua").read_text(encoding="utf-8")
+        named = {item.name.removesuffix(".lua"): item for item in folder.iterdir() if item.name.endswith(".lua")}
         self._scripts = {
-            item.name.removesuffix(".lua"): client.register_script(common + item.read_text(encoding="utf-8"))
-            for item in folder.iterdir()
-            if item.name.endswith(".lua") and item.name != "common.lua"
+            name: client.register_script(
+                common + ("" if name in BEGINNINGS else GOES_ON) + item.read_text(encoding="utf-8")
+            )
+            for name, item in named.items()
+            if name != "common"
         }
 
-    def _run(self, name: str, *args: str | int | float) -> list[Any]:
+    def _run(self, name: str, *args: str | int | float | bytes) -> list[Any]:
         return cast(list[Any], self._scripts[name](keys=[self.prefix], args=list(args)))
 
     def _key(self, *parts: str) -> str:
@@ -53,4 +70,5 @@ class Scripts:
             for script in self._scripts.values():
                 self.client.script_load(script.script)
         except redis.RedisError as lost:
-            raise Unavailable(f"Redis does not answer ({lost}); start it or set VMRELAY_REDIS_URL") from None
+            code = trouble(lost) or "redis-error"
+            raise Unavailable(f"Redis does not answer ({lost}); start it or set VMRELAY_REDIS_URL", code=code) from None

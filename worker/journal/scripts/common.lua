@@ -17,6 +17,8 @@
 --   slots:<host>:out  set     migrations leaving the host now
 --   slots:<host>:in   set     migrations arriving there now
 --   lease:<host>      string  JSON of the agent that owns the host; expires
+--   schedulers        zset    scheduler (node/pid/...) -> last sign of life
+--   taken:<scheduler> list    requests that it took from the queue and is not done with, as Celery wrote them
 --   domains:<host>    hash    name -> JSON {name, uuid, state, ...}, "/<uuid>" -> name (no name has a slash)
 --   domains:<host>:v  string  counts what changed that hash besides the agent's own look
 --
