@@ -112,7 +112,7 @@ def _conclude(
     fields: dict[str, str | int | float | None],
     moved: Domain | None,
 ) -> Record:
-    """Write the terminal record; whoever wins that counts the outcome, once."""
+    """Write the terminal record, which counts the outcome; whoever wins that observes what was measured."""
     if moved:
         fields |= {name: getattr(baton, name) for name in MEASURED}
     won, record = patiently(
@@ -121,9 +121,7 @@ def _conclude(
     if won:
         metrics.record_end(
             record.driver,
-            record.flags_label,
             record.outcome,
-            record.reason,
             record.seconds,
             record.downtime_seconds,
             record.transferred_bytes,

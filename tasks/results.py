@@ -15,15 +15,21 @@ import redis
 import structlog
 from celery import states
 
+from worker import metrics
 from worker.app import app
 from worker.errors import Cancelled, Failed, InDoubt, Rejected, RelayError
 from worker.journal import Journal, Record
 from worker.journal.outcomes import Shown
+from worker.runtime import Runtime
+from worker.scheduler import on_round
 
 logger = structlog.get_logger(__name__)
 
 RESULT_KEY = "celery-task-meta-"
 """Under this and the id Celery keeps a result in Redis; part of its contract with other versions of itself."""
+
+UNSHOWN_SECONDS = 2.0
+"""After so long the leading scheduler stores a result that nobody has stored."""
 
 
 def result_of(record: Record) -> dict[str, Any] | RelayError:
@@ -86,3 +92,22 @@ def deliver(journal: Journal, record: Record) -> dict[str, Any]:
     if isinstance(result, RelayError):
         raise result
     return result
+
+
+@on_round
+def show_what_is_unshown(parts: Runtime) -> None:
+    """Store the results of migrations whose end was journaled by somebody who died before storing them."""
+    for ident in parts.journal.unshown(UNSHOWN_SECONDS):
+        try:
+            record = parts.journal.record(ident)
+            if record is not None:
+                logger.info("result stored for whoever ended the migration", migration=ident)
+                store(parts.journal, record)
+        except ValueError as error:  # a record of another version, say: the others must not wait for it
+            logger.warning("no result", migration=ident, error=str(error))
+
+
+@on_round
+def show_outcomes(parts: Runtime) -> None:
+    """Serve the journal's count of outcomes."""
+    metrics.migrations.show(parts.journal.outcomes())

@@ -1,16 +1,21 @@
 """Every Prometheus metric, defined once.
 
 They are recorded when something ends, by the process that ended it, so that a migration of three seconds
-between two scrapes counts. Labels are bounded: no domain, no migration id, no error text.
+between two scrapes counts. Outcomes are counted by the journal in the step that ends a migration, so that a process
+that is killed takes no count with it; the leading scheduler shows them. Labels are bounded: no domain, no
+migration id, no error text.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from worker.errors import Unavailable
 from worker.hypervisors.base import Progress
@@ -19,14 +24,35 @@ QUICK = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 LONG = (0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 PAUSE = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10)
 ROUNDS = (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100, 200)
-FLAG_SETS = 64
-"""So many different flag sets are told apart by one process; later ones count as ``other``."""
 
-migrations = Counter(
-    "vmrelay_migrations",
-    "Migrations that ended, by flag set (sorted, lower case, joined by commas), outcome and error code.",
-    ["driver", "flags", "outcome", "reason"],
-)
+
+class Migrations(Collector):
+    """The journal's count of outcomes, as the leading scheduler last read it; empty in every other process."""
+
+    name = "vmrelay_migrations_total"
+    documentation = (
+        "Migrations that ended, by flag set (sorted, lower case, joined by commas), outcome and error code. "
+        "Counted in the journal, once for each; only the leading scheduler shows it."
+    )
+    labels = ("driver", "flags", "outcome", "reason")
+
+    def __init__(self) -> None:
+        self._counts: Mapping[tuple[str, str, str, str], int] = {}
+
+    def show(self, counts: Mapping[tuple[str, str, str, str], int]) -> None:
+        """Replace what is served; nothing where another scheduler leads."""
+        self._counts = counts
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """What a scrape gets."""
+        family = CounterMetricFamily(self.name, self.documentation, labels=self.labels)
+        for values, number in sorted(self._counts.items()):
+            family.add_metric(values, number)
+        yield family
+
+
+migrations = Migrations()
+REGISTRY.register(migrations)
 migration_seconds = Histogram(
     "vmrelay_migration_duration_seconds",
     "From a migration's start (its slots taken) to its end, all attempts.",
@@ -107,30 +133,17 @@ host_answers = Gauge(
 )
 build = Gauge("vmrelay_build_info", "Always 1; the label tells the version.", ["version"])
 
-_flag_sets: set[str] = set()
-
-
-def flag_set(label: str) -> str:
-    """The label value for a flag set: itself, or ``other`` once too many different ones were seen."""
-    if label not in _flag_sets and len(_flag_sets) >= FLAG_SETS:
-        return "other"
-    _flag_sets.add(label)
-    return label
-
 
 def record_end(
     driver: str,
-    flags: str,
     outcome: str,
-    reason: str,
     seconds: float | None = None,
     downtime: float | None = None,
     transferred: int | None = None,
     job: float | None = None,
     rounds: int | None = None,
 ) -> None:
-    """Count the end of a migration; called once in its life."""
-    migrations.labels(driver, flag_set(flags), outcome, reason).inc()
+    """Observe what was measured of a migration that ended; by whoever ended it, at most once in its life."""
     if seconds is not None:
         migration_seconds.labels(driver, outcome).observe(seconds)
     if outcome == "succeeded":

@@ -77,6 +77,9 @@ def metrics() -> str:
         [code(_exposed(item)), item._type, ", ".join(map(code, item._labelnames)), item._documentation]
         for item in found
     ]
+    outcomes = defined.migrations
+    labels = ", ".join(map(code, outcomes.labels))
+    rows.insert(0, [code(outcomes.name), "counter", labels, outcomes.documentation])
     buckets = [
         [code(item._name), ", ".join(f"{float(bound):g}" for bound in item._kwargs["buckets"])]
         for item in found
@@ -85,8 +88,10 @@ def metrics() -> str:
     intro = (
         prose(defined.__doc__)
         + f"\n\nEach agent and each scheduler serves `/metrics` (`metrics_port` of the host, `scheduler_metrics_port`; "
-        f"0 takes a free one, which the log line `agent ready` and the lease name). Where the label `flags` would "
-        f"take more than {defined.FLAG_SETS} values in one process, later ones count as `other`. `outcome` of a "
+        f"0 takes a free one, which the log line `agent ready` and the lease name). "
+        f"`{defined.migrations.name}` is the journal's own count and outlives every process: when another scheduler "
+        "takes the lead its series go on there, so add them up without `instance`. Its label `flags` takes 64 values, "
+        "and it has 1000 series; later ones count as `other`. `outcome` of a "
         "migration is `succeeded`, `failed`, `cancelled` or `rejected`; `reason` is a code of "
         "[the contract](contract.md#error-codes), of [the SDK](sdk-errors.md) or of [libvirt](libvirt-errors.md)."
     )

@@ -326,6 +326,21 @@ class Relay:
             if found.name == sample and labels.items() <= found.labels.items()
         )
 
+    def outcomes(self, **labels: str) -> int:
+        """How many migrations ended so, as the journal counts."""
+        names = ("driver", "flags", "outcome", "reason")
+        counts = self.journal.outcomes().items()
+        return sum(n for key, n in counts if labels.items() <= dict(zip(names, key, strict=True)).items())
+
+    def counted(self, number: int, **labels: str) -> None:
+        """See that so many ended so, and wait until that is what all processes together show."""
+
+        def shown() -> float:
+            return sum(self.metrics(name, "vmrelay_migrations_total", **labels) for name in ("scheduler", *self.hosts))
+
+        assert self.outcomes(**labels) == number
+        until(lambda: shown() == number, f"{number} outcomes {labels} on /metrics")
+
     def cli(self, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
         return subprocess.run(

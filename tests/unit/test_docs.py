@@ -25,8 +25,8 @@ from worker.settings import Settings
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PROSE = [page for page in PAGES if page.parent.name != "reference"]
-NOT_METRICS = {"vmrelay_client", "vmrelay_migrations"}
-"""The planned client's package; the metric's name as the library has it."""
+NOT_METRICS = {"vmrelay_client"}
+"""The planned client's package."""
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
@@ -154,6 +154,7 @@ def test_every_metric_exists(page: Path) -> None:
         for family in item.describe()
         for suffix in ("", "_total", "_bucket", "_sum", "_count")
     }
+    served.add(metrics.migrations.name)
     named = set(re.findall(r"\bvmrelay_[a-z_]+\b", page.read_text(encoding="utf-8")))
     assert named <= served | NOT_METRICS
 

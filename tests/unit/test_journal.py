@@ -292,9 +292,12 @@ class Relaying(RuleBasedStateMachine):
 
     @invariant()
     def an_end_is_counted_once(self) -> None:
-        """No migration is concluded twice."""
-        if hasattr(self, "ended"):
-            assert all(times == 1 for times in self.ended.values())
+        """No migration is concluded twice; each end is counted, and in the outbox of results."""
+        if not hasattr(self, "ended"):
+            return
+        assert all(times == 1 for times in self.ended.values())
+        assert sum(self.journal.outcomes().values()) == self.journal.count("ended")
+        assert self.client.zrange("vmrelay:unshown", 0, -1) == self.client.zrange("vmrelay:ended", 0, -1)
 
 
 def test_any_interleaving_keeps_the_invariants(redis_url: str) -> None:

@@ -25,12 +25,12 @@ def test_what_was_measured_counts_for_those_that_moved_only() -> None:
     for outcome, measured in (("succeeded", True), ("failed", True), ("succeeded", False)):
         driver = f"{outcome}-{measured}"
         values = (0.25, 4096, 12.0, 3) if measured else (None, None, None, None)
-        metrics.record_end(driver, "live", outcome, "", 13.0, *values)
+        metrics.record_end(driver, outcome, 13.0, *values)
         counts = outcome == "succeeded" and measured
         for name, value in MEASURED.items():
             assert sample(name, driver=driver) == (value if counts else 0), name
         assert sample("vmrelay_iterations_count", driver=driver) == counts
-        assert sample("vmrelay_migrations_total", driver=driver, flags="live", outcome=outcome, reason="") == 1
+        assert sample("vmrelay_migration_duration_seconds_count", driver=driver, outcome=outcome) == 1
 
 
 def test_the_gauges_of_a_host_are_sums_and_fall_to_nothing() -> None:
