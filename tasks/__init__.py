@@ -6,6 +6,7 @@ An application does not import these: it enqueues ``vmrelay.v1.migrate``, ``vmre
 
 from tasks.migrate import cancel, migrate
 from tasks.phases import begin, confirm, finish, perform, prepare
+from tasks.recover import recover
 from tasks.tuning import tune
 
-__all__ = ["begin", "cancel", "confirm", "finish", "migrate", "perform", "prepare", "tune"]
+__all__ = ["begin", "cancel", "confirm", "finish", "migrate", "perform", "prepare", "recover", "tune"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from worker.contract import Baton, ErrorInfo
-from worker.errors import Retry
+from worker.errors import DRAINED, Retry
 from worker.hypervisors.base import DomainState, Phase
 from worker.hypervisors.flags import MigrateFlag
 from worker.hypervisors.verdict import VerdictKind, verdict
@@ -110,9 +110,15 @@ def _was_copied(baton: Baton) -> bool:
 
 
 def _safe(baton: Baton, error: ErrorInfo, why: str) -> Conclusion:
-    if not error.cancelled and not baton.last_attempt and error.after in (Retry.TRANSIENT, Retry.REPREPARE):
+    counted_out = baton.last_attempt and not gave_way(error)
+    if not error.cancelled and not counted_out and error.after in (Retry.TRANSIENT, Retry.REPREPARE):
         return Conclusion(Ending.AGAIN, why, error)
     return Conclusion(Ending.GAVE_UP, why, error)
+
+
+def gave_way(error: ErrorInfo) -> bool:
+    """Whether the attempt ended because an agent is being stopped: it does not count, and the next one waits for it."""
+    return error.code == DRAINED
 
 
 def pause_before(attempt: int, settings: AttemptSettings, dice: random.Random | None = None) -> float:

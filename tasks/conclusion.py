@@ -7,12 +7,12 @@ from typing import Any, NoReturn
 import structlog
 from celery.exceptions import Ignore
 
-from tasks import attempt, dispatch, results
+from tasks import attempt, dispatch, recovery, results
 from tasks.attempt import Conclusion, Ending
 from tasks.watch import patiently
 from worker import metrics
 from worker.agent import Agent
-from worker.contract import Baton, ErrorInfo
+from worker.contract import RECOVER, Baton, ErrorInfo
 from worker.hypervisors.base import Domain, DomainState, Phase
 from worker.journal.record import Record
 
@@ -25,10 +25,17 @@ MEASURED = ("downtime_seconds", "transferred_bytes", "total_seconds", "iteration
 def reach(agent: Agent, baton: Baton, token: str, told: dict[str, Any]) -> dict[str, Any]:
     """End the attempt. Returns the migration's result document where the domain moved.
 
-    Raises ``Failed`` or ``Cancelled`` where it stayed, ``InDoubt`` where nobody knows, and ``Ignore``
-    where another attempt follows or somebody else has concluded.
+    Raises ``Failed`` or ``Cancelled`` where it stayed, and ``Ignore`` where another attempt follows, somebody
+    else has concluded, or both hosts have to be looked at first.
     """
     concluded = attempt.conclude(baton)
+    if concluded.ending is Ending.IN_DOUBT:
+        _recover(agent, baton, token, told, concluded)
+    return carry_out(agent, baton, token, told, concluded)
+
+
+def carry_out(agent: Agent, baton: Baton, token: str, told: dict[str, Any], concluded: Conclusion) -> dict[str, Any]:
+    """End the attempt as concluded. Raises as ``reach`` does, and ``InDoubt`` where an operator is to look."""
     metrics.attempts.labels(agent.host.profile, concluded.ending).inc()
     if concluded.ending is Ending.MOVED:
         return _moved(agent, baton, token, told, concluded)
@@ -37,6 +44,18 @@ def reach(agent: Agent, baton: Baton, token: str, told: dict[str, Any]) -> dict[
     if concluded.ending is Ending.IN_DOUBT:
         _in_doubt(agent, baton, token, told, concluded)
     _gave_up(agent, baton, token, told, concluded)
+
+
+def _recover(agent: Agent, baton: Baton, token: str, told: dict[str, Any], concluded: Conclusion) -> NoReturn:
+    """What both sides showed does not add up: they are looked at until it does, the destination first."""
+    now = patiently(agent.journal.now)
+    looking = recovery.recovering(baton, Phase.CONFIRM, "running", concluded.why, now, at=baton.destination)
+    patiently(
+        agent.journal.advance, baton.migration, token, RECOVER, dispatch.text(looking), told, {}, 500, baton.destination
+    )
+    logger.warning("recovering", migration=baton.migration, domain=baton.domain, why=concluded.why)
+    dispatch.send_recover(agent.inventory, looking.document())
+    raise Ignore
 
 
 def _moved(agent: Agent, baton: Baton, token: str, told: dict[str, Any], concluded: Conclusion) -> dict[str, Any]:
@@ -65,7 +84,13 @@ def _gave_up(agent: Agent, baton: Baton, token: str, told: dict[str, Any], concl
 
 def _again(agent: Agent, baton: Baton, token: str, told: dict[str, Any], concluded: Conclusion) -> NoReturn:
     error = _error(concluded)
-    pause = attempt.pause_before(baton.attempt, agent.settings.attempts)
+    fields: dict[str, str | int | float | None] = {}
+    if attempt.gave_way(error):  # what waits is admitted when that host's agent is back, and not before
+        pause, description = 0.0, error.message
+        fields["attempts_allowed"] = _allowed(agent, baton) + 1
+    else:
+        pause = attempt.pause_before(baton.attempt, agent.settings.attempts)
+        description = f"attempt {baton.attempt} failed ({error.code}); the next in {pause:.0f} s"
     event = {
         "attempt": baton.attempt,
         "delay_seconds": round(pause, 3),
@@ -73,11 +98,16 @@ def _again(agent: Agent, baton: Baton, token: str, told: dict[str, Any], conclud
         "class": error.after,
         "message": error.message,
     }
-    description = f"attempt {baton.attempt} failed ({error.code}); the next in {pause:.0f} s"
     shown = dispatch.shown(baton.migration, Phase.BEGIN, agent.host.name, description=description)
-    patiently(agent.journal.backoff, baton.migration, token, told, {}, pause, event, shown)
+    patiently(agent.journal.backoff, baton.migration, token, told, fields, pause, event, shown)
     logger.info("another attempt", migration=baton.migration, code=error.code, delay_seconds=round(pause, 3))
     raise Ignore
+
+
+def _allowed(agent: Agent, baton: Baton) -> int:
+    """So many attempts in all, as the record has it now; while a phase is ours nobody else changes that."""
+    record = patiently(agent.journal.record, baton.migration)
+    return record.attempts_allowed if record else baton.attempt
 
 
 def _in_doubt(agent: Agent, baton: Baton, token: str, told: dict[str, Any], concluded: Conclusion) -> NoReturn:

@@ -10,7 +10,7 @@ from celery.canvas import Signature
 
 from tasks.results import RESULT_KEY
 from worker.app import app
-from worker.contract import PHASE, PROGRESS, Baton, canonical
+from worker.contract import PHASE, PROGRESS, RECOVER, Baton, canonical
 from worker.hypervisors.base import Phase, Progress
 from worker.inventory import Host, Inventory
 from worker.journal import Record
@@ -20,6 +20,8 @@ logger = structlog.get_logger(__name__)
 
 PRIORITIES = {Phase.BEGIN: 9, Phase.PREPARE: 9, Phase.PERFORM: 6, Phase.FINISH: 0, Phase.CONFIRM: 3}
 """0 goes first: a guest may stand still until finish is served, and nothing waits for a new migration."""
+SHARES: dict[str, int] = {Phase.BEGIN: 0, Phase.PREPARE: 3, Phase.PERFORM: 6, Phase.FINISH: 94, Phase.CONFIRM: 97}
+"""Where each phase begins, in percent of the migration."""
 STEPS = {phase: number for number, phase in enumerate(Phase)}
 
 
@@ -69,8 +71,20 @@ def _step(phase: Phase, host: Host) -> Signature[Any]:
     return app.signature(PHASE + phase, options={"queue": host.queue, "argsrepr": "(baton)"})
 
 
+def send_recover(inventory: Inventory, baton: dict[str, Any]) -> None:
+    """Publish a look at an interrupted attempt, for the host that looks next."""
+    host = inventory[baton["recovery"]["at"]]
+    try:
+        app.signature(PHASE + RECOVER, options={"queue": host.queue, "argsrepr": "(baton)"}).apply_async((baton,))
+    except Exception as lost:  # as in ``send``
+        logger.warning("not sent, stays in the outbox", migration=baton["migration"], error=type(lost).__name__)
+
+
 def resend(inventory: Inventory, baton: str, phase: str) -> None:
     """Publish what is in the journal's outbox again; a duplicate dies at its claim."""
+    if phase == RECOVER:
+        send_recover(inventory, json.loads(baton))
+        return
     send(inventory, json.loads(baton), Phase(phase))
 
 
@@ -89,19 +103,19 @@ SHOWN = (
 """What of a perform's progress the result back end shows besides the percentage."""
 
 
-def shown(ident: str, phase: Phase, host: str, progress: Progress | None = None, description: str = "") -> Shown:
+def shown(ident: str, phase: str, host: str, progress: Progress | None = None, description: str = "") -> Shown:
     """The state of a migration under way, as ``celery-progress`` and Flower read it.
 
     The journal's scripts write it, in the form of Celery's Redis back end.
     """
     percent = progress.percent if progress else 0
-    share = {Phase.BEGIN: 0, Phase.PREPARE: 3, Phase.PERFORM: 6, Phase.FINISH: 94, Phase.CONFIRM: 97}[phase]
-    current = share + (88 * percent) // 100 if phase is Phase.PERFORM else share
+    share = SHARES.get(phase, SHARES[Phase.PERFORM])
+    current = share + (88 * percent) // 100 if phase == Phase.PERFORM else share
     meta: dict[str, object] = {
         "current": current,
         "total": 100,
         "percent": current,
-        "description": description or f"{phase} on {host}",
+        "description": description or (f"recovering on {host}" if phase == RECOVER else f"{phase} on {host}"),
         "phase": phase,
         "host": host,
     } | ({name: getattr(progress, name) for name in SHOWN} if progress else {})

@@ -21,8 +21,8 @@ from tasks.work import WORK, tell
 from worker import metrics
 from worker.agent import Agent, current
 from worker.app import app
-from worker.contract import PHASE, Baton, ErrorInfo, canonical
-from worker.errors import Cancelled, Failed, HypervisorError, RelayError, Retry
+from worker.contract import PHASE, RECOVER, Baton, ErrorInfo, canonical
+from worker.errors import DRAINED, Cancelled, Failed, HypervisorError, RelayError, Retry
 from worker.hypervisors.base import Phase, Stop
 from worker.journal import Claim
 
@@ -37,7 +37,12 @@ def run(task: Task[..., Any], phase: Phase, raw: dict[str, Any]) -> dict[str, An
     """One phase from message to message. Raises ``Ignore`` where the phase is not ours to run."""
     agent = current()
     token = uuid.uuid4().hex
-    baton, claim = _claimed(agent, phase, raw, token)
+    with agent.running.phase(token, str(raw.get("migration")), phase):
+        return _run(task, agent, phase, raw, token)
+
+
+def _run(task: Task[..., Any], agent: Agent, phase: Phase, raw: dict[str, Any], token: str) -> dict[str, Any]:
+    baton, claim = claimed(agent, phase, raw, token)
     watch = JournalWatch(agent, baton, phase, token, claim.cancel)
     started = time.perf_counter()
     try:
@@ -55,19 +60,24 @@ def run(task: Task[..., Any], phase: Phase, raw: dict[str, Any]) -> dict[str, An
         told |= {"error": failed.code, "message": failed.message}
     if phase is Phase.CONFIRM:
         return conclusion.reach(agent, after, token, told)
-    watch.settle()
-    _advance(task, agent, after, token, told, phase, failed is not None)
+    try:
+        watch.settle()
+        _advance(task, agent, after, token, told, phase, failed is not None)
+    except Ignore:
+        agent.running.keep(phase, after)  # a recovery has taken over: it asks here before it does anything
+        raise
     return after.document()
 
 
-def _claimed(agent: Agent, phase: Phase, raw: dict[str, Any], token: str) -> tuple[Baton, Claim]:
+def claimed(agent: Agent, phase: str, raw: dict[str, Any], token: str) -> tuple[Baton, Claim]:
+    """The baton and the claim of a phase, or of a recovery. Raises ``Ignore`` where it is not ours."""
     try:
         baton = Baton.model_validate(raw)
     except ValidationError:
         logger.warning("malformed phase message dropped", phase=phase)
         raise Ignore from None
     name = agent.host.name
-    if name != (baton.source if phase.on_source else baton.destination) or not agent.may_claim:
+    if name != _place(phase, baton) or not agent.may_claim:
         logger.warning("phase message not for this agent", migration=baton.migration, phase=phase, host=name)
         raise Ignore
     claim = patiently(
@@ -80,15 +90,23 @@ def _claimed(agent: Agent, phase: Phase, raw: dict[str, Any], token: str) -> tup
         token,
         name,
         dispatch.shown(baton.migration, phase, name),
+        agent.incarnation,
     )
     metrics.claims.labels(phase, claim.verdict.lower()).inc()
     if not claim.won:
         logger.info("claim not won", migration=baton.migration, phase=phase, verdict=claim.verdict)
         raise Ignore
     metrics.queue_wait_seconds.labels(phase).observe(claim.queued_seconds)
-    if phase is Phase.FINISH and not baton.cancelled:
+    if phase == Phase.FINISH and not baton.cancelled:
         metrics.handoff_seconds.observe(claim.queued_seconds)
     return baton, claim
+
+
+def _place(phase: str, baton: Baton) -> str:
+    """The host on which a phase runs, or a recovery looks next."""
+    if phase == RECOVER:
+        return baton.recovery.at if baton.recovery else ""
+    return baton.source if Phase(phase).on_source else baton.destination
 
 
 def _attempted(agent: Agent, phase: Phase, baton: Baton, watch: JournalWatch) -> Baton:
@@ -96,12 +114,12 @@ def _attempted(agent: Agent, phase: Phase, baton: Baton, watch: JournalWatch) ->
     forward = phase in (Phase.BEGIN, Phase.PREPARE, Phase.PERFORM)
     try:
         if forward:
-            watch.refuse_if_cancelled()
+            watch.refuse_to_start()
         if phase is Phase.PERFORM:
             baton = baton.model_copy(update={"performed": True})
         return WORK[phase](agent, baton, watch)
     except Cancelled as stopped:
-        return _stopped(baton, stopped, watch.stopped_for, phase)
+        return _stopped(baton, stopped, watch.stopped_for, phase, watch.gives_way_to)
     except RelayError as error:
         return _with_error(baton, error, phase)
     except Exception as error:
@@ -111,14 +129,22 @@ def _attempted(agent: Agent, phase: Phase, baton: Baton, watch: JournalWatch) ->
         return _with_error(baton, bug, phase)
 
 
-def _stopped(baton: Baton, stopped: Cancelled, asked: Stop | None, phase: Phase) -> Baton:
-    """Nobody cancelled what stalled or took too long: that has failed, and another attempt would do the same."""
+def _stopped(baton: Baton, stopped: Cancelled, asked: Stop | None, phase: Phase, host: str = "") -> Baton:
+    """Nobody cancelled what stalled or took too long: that has failed, and another attempt would do the same.
+
+    What gave way to the agent of ``host`` being stopped gets another attempt, unless somebody cancelled as well.
+    """
     if stopped.code == "stalled":
         return _with_error(baton, Failed(stopped.message, code="stalled"), phase)
     if stopped.code == "deadline" or asked is Stop.DEADLINE:
         limit = f" of {baton.deadline_seconds:g} s" if baton.deadline_seconds else ""
         late = Failed(f"perform took longer than its deadline{limit}; the domain is on its source", code="deadline")
         return _with_error(baton, late, phase)
+    if stopped.code == DRAINED and asked is not Stop.CANCEL:
+        text = f"the agent of {host} is being stopped; the domain is on its source, and moves when that agent is back"
+        return _with_error(baton, HypervisorError(text, code=DRAINED, retry=Retry.TRANSIENT), phase)
+    if stopped.code == DRAINED:
+        stopped = Cancelled(stopped.message)
     return baton.model_copy(update={"error": ErrorInfo.of(stopped, phase, cancelled=True)})
 
 
@@ -134,8 +160,9 @@ def _advance(
         raise AssertionError("confirm concludes")
     fields = {name: getattr(baton, name) for name in conclusion.MEASURED}
     patience = REPUBLISH if following in (Phase.PREPARE, Phase.PERFORM) else HANDOFF
-    text = dispatch.text(baton)
-    for kind in patiently(agent.journal.advance, baton.migration, token, following, text, told, fields, patience):
+    text, host = dispatch.text(baton), baton.source if following.on_source else baton.destination
+    advanced = (baton.migration, token, following, text, told, fields, patience, host)
+    for kind in patiently(agent.journal.advance, *advanced):
         metrics.tunings.labels(agent.host.profile, kind, "too-late").inc()
     if following is Phase.CONFIRM and task.request.chain:
         # The chain is kept in reverse: its first entry is confirm, the last task.

@@ -5,10 +5,11 @@ The tables are data (``recovery_tables.py``); this is what they are made of, and
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from worker.contract import Baton
+from worker.contract import Baton, Recovering
 from worker.hypervisors.base import Domain, DomainState, Phase
 from worker.hypervisors.flags import MigrateFlag
 
@@ -16,6 +17,8 @@ FRESH_SECONDS = 5.0
 """A look is good for so long; nothing is resumed or removed on an older one."""
 PATIENCE_SECONDS = 120.0
 """So long what should pass by itself is looked at again; then an operator is asked."""
+MOST_ROUNDS = 8
+"""So often an attempt is made to go on; then an operator is asked."""
 
 
 class Side(StrEnum):
@@ -99,6 +102,8 @@ class Do(StrEnum):
     """No rule is safe: an operator looks."""
 
 
+CHAIN = frozenset({Do.FINISH, Do.FINISH_CANCELLED, Do.LET_RUN})
+"""What ordinary phases do: the chain goes on there."""
 SIDE_OF = {
     Do.ADOPT: Side.SOURCE,
     Do.ABORT: Side.SOURCE,
@@ -131,8 +136,10 @@ class Interrupted:
     """The guest was paused by its user when the attempt began."""
     cancel: bool = False
     """Somebody wants the migration to stop."""
-    since: float = 0.0
-    """Since when it is being recovered, in seconds of Redis's clock."""
+    still: float = 0.0
+    """Since when both sides show what they show, in seconds of Redis's clock."""
+    rounds: int = 0
+    """So often the chain was made to go on already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +204,12 @@ def decide(case: Interrupted, source: View | None, destination: View | None, now
             return Action(Do.LOOK, "nothing fresh is known of it", side)
         if view.busy:
             return Action(Do.WAIT, f"its agent is still in {view.busy}", side)
-    assert source is not None and destination is not None  # noqa: S101  (both are fresh)
+    assert source is not None  # noqa: S101  (both are fresh)
+    assert destination is not None  # noqa: S101
     row = TABLES[case.table].row(case, source.shown, destination.shown)
-    if row.do is Do.AGAIN and now - case.since > PATIENCE_SECONDS:
+    if row.do in CHAIN and case.rounds >= MOST_ROUNDS:
+        return Action(Do.ASK, f"{row.why}; {case.rounds} recoveries in a row came to nothing")
+    if row.do is Do.AGAIN and now - case.still > PATIENCE_SECONDS:
         return Action(Do.ASK, f"{row.why}; it has been so for {PATIENCE_SECONDS:.0f} s")
     return Action(row.do, row.why, row.side or SIDE_OF.get(row.do))
 
@@ -209,7 +219,7 @@ def _in_order(
 ) -> tuple[tuple[Side, View | None], tuple[Side, View | None]]:
     """Which side is looked at first: the one that can tell more."""
     sides = ((Side.DESTINATION, destination), (Side.SOURCE, source))
-    return sides[::-1] if case.stage is Stage.UNMOVED else sides  # type: ignore[return-value]
+    return (sides[1], sides[0]) if case.stage is Stage.UNMOVED else sides
 
 
 def table_of(driver: str, flags: int) -> str:
@@ -243,6 +253,37 @@ def _stage_after_failure(baton: Baton) -> Stage:
         return Stage.UNMOVED
     failed = {Phase.FINISH: Stage.FINISHING, Phase.CONFIRM: Stage.FINISHED}
     return failed.get(Phase(baton.error.phase), Stage.UNDOING) if baton.error.phase in list(Phase) else Stage.UNDOING
+
+
+def recovering(
+    baton: Baton, phase: str, step: str, why: str, now: float, at: str, dead: Iterable[str] = (), by: str = ""
+) -> Baton:
+    """The baton with which the recovery of an interrupted attempt begins, at the host ``at``.
+
+    One that was interrupted itself begins anew: what it saw is old, how far the attempt was is not.
+    """
+    before = baton.recovery
+    stage = Stage(before.stage) if before else stage_of(phase, step, baton)
+    started = before.since if before and not by else now
+    where = before.host if before else host_of(baton, phase)
+    told = Recovering(
+        stage=stage,
+        phase=before.phase if before else phase,
+        host=where,
+        why=before.why if before else why,
+        since=started,
+        still=now,
+        at=at,
+        acted=before.acted if before else False,
+        dead=sorted({*dead, *(before.dead if before else ())}),
+        by=by or (before.by if before else ""),
+    )
+    return baton.model_copy(update={"recovery": told})
+
+
+def host_of(baton: Baton, phase: str) -> str:
+    """Where a phase runs."""
+    return baton.source if Phase(phase).on_source else baton.destination
 
 
 def shown(domain: Domain, expected_name: str) -> Shown:

@@ -20,6 +20,7 @@ from worker.contract import Baton
 from worker.errors import Cancelled, HypervisorError
 from worker.hypervisors.base import Phase, Progress, Stop
 from worker.hypervisors.convergence import Stall, StallAction, Tuning, TuningKind
+from worker.hypervisors.retry import stopped
 from worker.hypervisors.stall import measured
 from worker.journal.journal import LostClaim
 from worker.journal.outcomes import Shown
@@ -98,7 +99,7 @@ class Pace:
 
 
 class JournalWatch:
-    """The ``Watch`` of one phase: progress to journal and result back end, cancel, deadline and tunings back."""
+    """The ``Watch`` of one phase: progress to journal and result back end; cancel, deadline, drain and tunings back."""
 
     def __init__(self, agent: Agent, baton: Baton, phase: Phase, token: str, cancel: bool) -> None:
         self._agent = agent
@@ -107,6 +108,8 @@ class JournalWatch:
         self._token = token
         self.cancelled = cancel
         self.stopped_for: Stop | None = None
+        self.evicting = ""
+        """The other host, where its agent waits no longer for what touches it."""
         limit = baton.deadline_seconds
         now = time.monotonic()
         self._deadline = now + limit if limit and phase is Phase.PERFORM else None
@@ -118,10 +121,18 @@ class JournalWatch:
         self._handed: dict[str, str] = {}
         self._untold: list[Note] = []
 
-    def refuse_if_cancelled(self) -> None:
-        """Raises ``Cancelled`` where somebody cancelled before the phase began."""
+    def refuse_to_start(self) -> None:
+        """Raises ``Cancelled`` where somebody cancelled before the phase began, or this agent is being stopped."""
         if self.cancelled:
             raise Cancelled(f"cancelled before {self._phase}")
+        if self._agent.draining:
+            self.stopped_for = Stop.DRAIN
+            raise stopped(Stop.DRAIN)
+
+    @property
+    def gives_way_to(self) -> str:
+        """The host whose agent is being stopped."""
+        return self.evicting or self._agent.host.name
 
     def progress(self, progress: Progress) -> None:
         """Report how far perform is; written at most twice a second."""
@@ -131,12 +142,15 @@ class JournalWatch:
         self._beat(progress)
 
     def stop(self) -> Stop | None:
-        """Whether somebody cancelled, or the deadline is over."""
+        """Whether somebody cancelled, the deadline is over, or an agent of the two hosts waits no longer."""
         self._beat(None)
         if self.cancelled:
             self.stopped_for = Stop.CANCEL
-        elif self._deadline is not None and time.monotonic() > self._deadline:
-            self.stopped_for = Stop.DEADLINE
+        elif self.stopped_for is None:
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                self.stopped_for = Stop.DEADLINE
+            elif self._agent.evicting or self.evicting:
+                self.stopped_for = Stop.DRAIN
         return self.stopped_for
 
     def retrying(self, error: HypervisorError, number: int, delay_seconds: float) -> None:
@@ -215,7 +229,8 @@ class JournalWatch:
         told = asdict(progress) if progress else None
         noting = progress is not None and self._pace.worth_noting(progress, now)
         try:
-            self.cancelled, self._wishes = journal.progress(ident, self._token, told, noting, self._shown(progress))
+            heard = journal.progress(ident, self._token, told, noting, self._shown(progress))
+            self.cancelled, self.evicting, self._wishes = heard
             if progress:
                 self._begun = True
                 if noting:

@@ -23,7 +23,7 @@ Work = Callable[[Agent, Baton, JournalWatch], Baton]
 
 
 def _begin(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
-    begun = agent.hypervisor.begin(_move(agent, baton), watch)
+    begun = agent.hypervisor.begin(move_of(agent, baton), watch)
     flags = baton.flags | (MigrateFlag.PAUSED if begun.paused else 0)
     return baton.model_copy(
         update={
@@ -36,7 +36,7 @@ def _begin(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
 
 
 def _prepare(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
-    prepared = agent.hypervisor.prepare(_move(agent, baton), _xml(agent, baton), _cookie(agent, baton), watch)
+    prepared = agent.hypervisor.prepare(move_of(agent, baton), _xml(agent, baton), _cookie(agent, baton), watch)
     return baton.model_copy(
         update={"uri": prepared.uri, "cookie": agent.seal.seal(prepared.cookie, baton.context("cookie"))}
     )
@@ -47,7 +47,7 @@ def _perform(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
     if baton.flags & MigrateFlag.OFFLINE:
         _refuse_running(agent, baton)
     performed = agent.hypervisor.perform(
-        _move(agent, baton), _xml(agent, baton), baton.uri, _cookie(agent, baton), watch
+        move_of(agent, baton), _xml(agent, baton), baton.uri, _cookie(agent, baton), watch
     )
     return baton.model_copy(
         update={
@@ -74,7 +74,7 @@ def _finish(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
     # A perform that failed returned no cookie; the one that prepare made for it says nothing to finish.
     cookie = b"" if baton.cancelled else _cookie(agent, baton)
     try:
-        finished = agent.hypervisor.finish(_move(agent, baton), cookie, baton.cancelled, watch)
+        finished = agent.hypervisor.finish(move_of(agent, baton), cookie, baton.cancelled, watch)
     except RelayError as error:
         seen = look(agent, baton)
         first = baton.error or ErrorInfo.of(error, Phase.FINISH)
@@ -108,7 +108,7 @@ def _confirm(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
         return baton.model_copy(update={"source_state": look(agent, baton)})
     try:
         cookie = b"" if undo else _cookie(agent, baton)
-        seen = agent.hypervisor.confirm(_move(agent, baton), cookie, undo, watch).state
+        seen = agent.hypervisor.confirm(move_of(agent, baton), cookie, undo, watch).state
         if undo and seen in (DomainState.PAUSED_OUT, DomainState.PAUSED) and not baton.paused:
             seen = agent.hypervisor.resume(baton.uuid).state
     except RelayError as error:
@@ -121,7 +121,7 @@ def _measured(agent: Agent, baton: Baton) -> dict[str, object]:
     """What the source alone knows: after post-copy the destination has no statistics."""
     if baton.cancelled or any(getattr(baton, name) is not None for name in conclusion.MEASURED):
         return {}
-    return asdict(agent.hypervisor.measured(_move(agent, baton)))
+    return asdict(agent.hypervisor.measured(move_of(agent, baton)))
 
 
 def tell(agent: Agent, baton: Baton) -> None:
@@ -141,7 +141,8 @@ def look(agent: Agent, baton: Baton) -> DomainState:
         return DomainState.UNKNOWN
 
 
-def _move(agent: Agent, baton: Baton) -> Move:
+def move_of(agent: Agent, baton: Baton) -> Move:
+    """The value that the drivers take, its definitions opened."""
     return replace(baton.move, params=open_documents(agent.seal, baton.params, baton.migration))
 
 
@@ -150,6 +151,8 @@ def _xml(agent: Agent, baton: Baton) -> str:
 
 
 def _cookie(agent: Agent, baton: Baton) -> bytes:
+    if not baton.cookie:  # a recovery has lost it; the hypervisor finds the domain all the same
+        return b""
     return agent.seal.open(baton.cookie, baton.context("cookie"))
 
 

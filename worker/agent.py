@@ -7,6 +7,7 @@ domains the host has, and consumes the host's queue. A second agent for the same
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import socket
@@ -22,9 +23,10 @@ import structlog
 from worker import metrics
 from worker.errors import RelayError, Unavailable
 from worker.hypervisors import driver_for
-from worker.hypervisors.base import Domain, Hypervisor
+from worker.hypervisors.base import Domain, Hypervisor, Phase
 from worker.inventory import Host
-from worker.journal import Journal, connect
+from worker.journal import Journal, Record, connect
+from worker.running import Running
 from worker.runtime import Runtime, runtime
 from worker.seal import Seal, load_key
 
@@ -32,6 +34,19 @@ logger = structlog.get_logger(__name__)
 
 LOOKS = 3
 """How often a look that a migration's end overtook is repeated at once; the next one comes soon anyway."""
+LOOK_SECONDS = 1.0
+"""How often an agent compares what it does with what the journal says that it does."""
+DRAIN_LOOK_SECONDS = 0.2
+"""How often a draining agent looks whether anything touches its host."""
+
+
+_looks: list[Callable[[Agent], None]] = []
+
+
+def on_look(work: Callable[[Agent], None]) -> Callable[[Agent], None]:
+    """Register work that every agent does before it consumes, and every second after."""
+    _looks.append(work)
+    return work
 
 
 class Agent:
@@ -40,11 +55,17 @@ class Agent:
     def __init__(self, host: Host, parts: Runtime, hypervisor: Hypervisor, seal: Seal) -> None:
         self.host = host
         self.settings = parts.settings
+        self.inventory = parts.inventory
         self.journal = parts.journal
         self.hypervisor = hypervisor
         self.seal = seal
         self.incarnation = secrets.token_hex(8)
         self.draining = False
+        """Told to stop: no begin, prepare or perform starts here any more."""
+        self.running = Running()
+        """The phases that this process runs now."""
+        self.evicting = False
+        """And waits no longer: performs that leave the host, or arrive at it, are aborted."""
         self.answers = True
         """Whether the host's hypervisor answered when it was last asked for its domains."""
         self.metrics_port = 0
@@ -68,6 +89,7 @@ class Agent:
             "process": _birth(os.getpid()),
             "profile": self.host.profile,
             "draining": self.draining,
+            "evicting": self.evicting,
             "answers": self.answers,
             "metrics_port": self.metrics_port,
         }
@@ -164,6 +186,18 @@ class Agent:
             except redis.RedisError as lost:
                 logger.warning("domains not published", host=self.host.name, error=str(lost))
 
+    def look_after(self) -> None:
+        """Do what is registered with ``on_look``; what fails is logged, and tried again at the next look."""
+        for work in _looks:
+            try:
+                work(self)
+            except Exception as error:  # one migration that cannot be dealt with must not stop all others
+                logger.warning("look failed", work=work.__name__, error=f"{type(error).__name__}: {error}"[:500])
+
+    def _keep_looking(self) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
+            self.look_after()
+
     # -- life -------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -181,25 +215,43 @@ class Agent:
         except BaseException:
             self.stop()
             raise
+        self.look_after()
         self._in_background(self._keep_published)
+        self._in_background(self._keep_looking)
 
     @staticmethod
     def _in_background(target: Callable[[], None]) -> None:
         threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True).start()
 
-    def drain(self) -> None:
-        """Take no new migrations; return when none touches the host, or when the grace is over."""
+    def drain(self, hurry: threading.Event) -> bool:
+        """Take no new migrations; returns whether none touches the host any more.
+
+        The performs that are left after ``drain_seconds``, or once ``hurry`` is set, are aborted, and what they
+        undo is served for ``drain_abort_seconds``. A guest in post-copy cannot be held up: it is waited for,
+        unless there is ``hurry``.
+        """
         self.draining = True
-        deadline = time.monotonic() + self.settings.drain_seconds
-        while time.monotonic() < deadline:
+        grace = time.monotonic() + self.settings.drain_seconds
+        limit = math.inf
+        while True:
+            now = time.monotonic()
+            if not self.evicting and (hurry.is_set() or now > grace):
+                logger.warning("aborting the migrations that are left", host=self.host.name)
+                self.evicting, limit = True, now + self.settings.drain_abort_seconds
             try:
                 self._renew()
-                if not any(self.journal.load_of(self.host.name)):
-                    return
+                left = self.journal.touching(self.host.name)
+                if not left:
+                    return True
+                if limit < math.inf and not hurry.is_set() and any(_in_postcopy(record) for record in left):
+                    limit = now + self.settings.drain_abort_seconds
             except redis.RedisError as lost:
                 # Not knowing is no reason to leave migrations without their later phases.
                 logger.warning("draining: Redis does not answer", error=type(lost).__name__)
-            self._ended.wait(0.2)
+            if now > limit:
+                logger.error("migrations are left to whoever recovers them", host=self.host.name)
+                return False
+            self._ended.wait(DRAIN_LOOK_SECONDS)
 
     def stop(self) -> None:
         """Close the hypervisor and give the lease back."""
@@ -212,6 +264,11 @@ class Agent:
             self.journal.unlease(self.host.name, self.incarnation)
         except redis.RedisError:
             logger.warning("lease left to lapse", host=self.host.name)
+
+
+def _in_postcopy(record: Record) -> bool:
+    """Whether the guest runs on the destination and still fetches its memory: there is no way back."""
+    return record.phase in (Phase.PERFORM, Phase.FINISH) and bool(record.progress.get("postcopy"))
 
 
 def _birth(pid: int) -> str:

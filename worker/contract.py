@@ -32,6 +32,8 @@ TUNE = "vmrelay.v1.tune"
 PHASE = "vmrelay.v1.phase."
 """Task names: ``PHASE + "begin"`` and so on."""
 SCHEDULER_QUEUE = "scheduler"
+RECOVER = "recover"
+"""What follows ``PHASE`` in the task that recovers an interrupted attempt; no phase of libvirt's."""
 PROGRESS = "PROGRESS"
 """The custom Celery state of a migration under way."""
 
@@ -193,6 +195,44 @@ class ErrorInfo(BaseModel):
         return cls(code=error.code, message=error.message, phase=phase, cancelled=cancelled)
 
 
+class Look(BaseModel):
+    """What one side showed of the domain, and when (seconds of Redis's clock)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    shown: str
+    at: float
+    busy: str = ""
+    """The phase that this side's agent is still in, of this very attempt."""
+
+
+class Recovering(BaseModel):
+    """What a recovery knows, on its way between the two hosts."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    stage: str
+    phase: str
+    """The phase that was interrupted, or that nobody began."""
+    host: str
+    """Where that was."""
+    why: str
+    since: float
+    """Seconds of Redis's clock."""
+    at: str
+    """The host that looks next."""
+    still: float = 0.0
+    """Since when both sides show what they show."""
+    acted: bool = False
+    """Something was done to a copy already."""
+    source: Look | None = None
+    destination: Look | None = None
+    dead: list[str] = Field(default_factory=list)
+    """Hosts that an operator says are down for good: nothing runs there."""
+    by: str = ""
+    """Who asked for it; empty where nobody did."""
+
+
 class Baton(BaseModel):
     """What one phase task hands to the next. Cookies and definitions in it are sealed (``seal.py``)."""
 
@@ -226,6 +266,9 @@ class Baton(BaseModel):
     transferred_bytes: int | None = None
     total_seconds: float | None = None
     iterations: int | None = None
+    recovery: Recovering | None = None
+    recoveries: int = 0
+    """So often this attempt was recovered and went on."""
 
     @property
     def was(self) -> DomainState:

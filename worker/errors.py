@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+DRAINED = "drained"
+"""The code of an attempt that gave way to an agent being stopped; another attempt follows when it is back."""
+
 
 class Retry(StrEnum):
     """What may be done after a hypervisor error (vz-sdk, section 4; libvirt: ``libvirt/errors.py``)."""

@@ -125,6 +125,25 @@ claims = Counter("vmrelay_claims", "Phase messages by what their claim was answe
 republished = Counter("vmrelay_republished_messages", "Phase messages sent again because nobody took them.", ["phase"])
 running = Gauge("vmrelay_running_migrations", "Migrations that touch the host now.", ["host", "direction"])
 waiting = Gauge("vmrelay_waiting_migrations", "Migrations that wait, by what for.", ["state"])
+interrupted = Counter(
+    "vmrelay_interrupted_attempts",
+    "Attempts that nobody carried on any more, by phase and whether it was queued or running.",
+    ["driver", "phase", "step"],
+)
+recoveries = Counter(
+    "vmrelay_recovery_actions",
+    "What was done about interrupted attempts, by how far they were.",
+    ["driver", "stage", "action"],
+)
+recovery_seconds = Histogram(
+    "vmrelay_recovery_duration_seconds",
+    "From noticing that an attempt was interrupted until it was ended or went on.",
+    ["driver"],
+    buckets=QUICK,
+)
+waiting_for_host = Gauge(
+    "vmrelay_waiting_for_host_migrations", "Migrations that can only go on when the host is back.", ["host"]
+)
 agent_up = Gauge("vmrelay_agent_up", "Whether the host's agent holds its lease.", ["host"])
 host_answers = Gauge(
     "vmrelay_host_answers",

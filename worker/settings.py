@@ -144,7 +144,9 @@ class Settings(BaseSettings):
     perform_deadline_seconds: float | None = None
     """A perform that runs longer is aborted; no limit where not given."""
     drain_seconds: float = Field(default=3600.0, ge=0)
-    """How long an agent that is told to stop waits for the migrations that touch its host."""
+    """How long an agent that is told to stop waits for the migrations that touch its host; then it aborts them."""
+    drain_abort_seconds: float = Field(default=30.0, ge=0)
+    """How long aborting may take, until the agent ends all the same."""
     retry: RetrySettings = RetrySettings()
     """See ``[retry]``."""
     attempts: AttemptSettings = AttemptSettings()

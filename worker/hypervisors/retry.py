@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception
 
-from worker.errors import Cancelled, HypervisorError, Retry
+from worker.errors import DRAINED, Cancelled, HypervisorError, Retry
 from worker.hypervisors.base import RetryPolicy, Stop
 
 Result = TypeVar("Result")
@@ -79,6 +79,10 @@ def stopped(stop: Stop, why: str = "") -> Cancelled:
         return Cancelled(f"aborted because it stalled: {why}; the domain is on its source", code="stalled")
     if stop is Stop.DEADLINE:
         return Cancelled("the migration took longer than its deadline; the domain is on its source", code="deadline")
+    if stop is Stop.DRAIN:
+        return Cancelled(
+            "aborted because an agent is being stopped: a drain; the domain is on its source", code=DRAINED
+        )
     return Cancelled("the migration was cancelled; the domain is on its source")
 
 

@@ -18,6 +18,10 @@ from worker.journal.record import Record, from_hash
 
 MOST_WISHES = 16
 """So many tunings may wait for one perform."""
+STANDING = (
+    "state", "attempt", "epoch", "phase", "step", "token", "owner", "incarnation", "host", "waiting",
+    "domain", "driver", "source", "destination",
+)  # fmt: skip
 INDEXES = ("pending", "due", "active", "doubt", "ended")
 Fields = Mapping[str, str | int | float | None]
 
@@ -87,22 +91,39 @@ class Journal(Hosts, Outcomes):
         return bool(self._run("refuse", ident, _flat(fields), keep_seconds, json.dumps(told))[0] == "OK")
 
     def claim(
-        self, ident: str, attempt: int, epoch: int, phase: str, baton: str, token: str, host: str, shown: Shown
+        self,
+        ident: str,
+        attempt: int,
+        epoch: int,
+        phase: str,
+        baton: str,
+        token: str,
+        host: str,
+        shown: Shown,
+        incarnation: str = "",
     ) -> Claim:
         """Take a phase before calling the hypervisor (``claim.lua``)."""
-        answer = self._run("claim", ident, attempt, epoch, phase, baton, token, host, *shown)
+        answer = self._run("claim", ident, attempt, epoch, phase, baton, token, host, *shown, incarnation)
         if answer[0] != "OK":
             return Claim(answer[0])
         return Claim("OK", answer[1] == "1", float(answer[2]) / 1000)
 
     def advance(
-        self, ident: str, token: str, following: str, baton: str, run: Mapping[str, Any], fields: Fields, patience: int
+        self,
+        ident: str,
+        token: str,
+        following: str,
+        baton: str,
+        run: Mapping[str, Any],
+        fields: Fields,
+        patience: int,
+        host: str = "",
     ) -> list[str]:
-        """Store a phase's result and queue the next (``advance.lua``). Raises ``LostClaim``.
+        """Store a phase's result and queue the next, for ``host`` (``advance.lua``). Raises ``LostClaim``.
 
         Returns the kinds of the tunings that were wished for and not done before the phase ended.
         """
-        answer = self._owned("advance", ident, token, following, baton, json.dumps(run), _flat(fields), patience)
+        answer = self._owned("advance", ident, token, following, baton, json.dumps(run), _flat(fields), patience, host)
         return [str(kind) for kind in answer[1:]]
 
     def conclude(
@@ -175,11 +196,14 @@ class Journal(Hosts, Outcomes):
 
     def progress(
         self, ident: str, token: str, progress: Mapping[str, Any] | None, note: bool, shown: Shown
-    ) -> tuple[bool, list[str]]:
-        """Sign of life of a running phase: whether it is to stop, and the wishes for it. Raises ``LostClaim``."""
+    ) -> tuple[bool, str, list[str]]:
+        """Sign of life of a running phase. Raises ``LostClaim``.
+
+        Returns whether it is cancelled, the host that wants its guests left alone (or ""), and the wishes for it.
+        """
         told = json.dumps(progress) if progress else ""
         answer = self._owned("progress", ident, token, told, "1" if note and told else "", *shown)
-        return bool(answer[1] == "1"), [str(wish) for wish in answer[2:]]
+        return bool(answer[1] == "1"), str(answer[2]), [str(wish) for wish in answer[3:]]
 
     def tune(self, ident: str, wish: str) -> list[str]:
         """Ask something of a running perform (``tune.lua``)."""
@@ -205,6 +229,29 @@ class Journal(Hosts, Outcomes):
         flat = self._run("overdue", "", most, queues)
         yield from zip(flat[::3], flat[1::3], flat[2::3], strict=True)
 
+    # -- recovery -------------------------------------------------------------------------------
+
+    def recover(self, found: Record, host: str, baton: str, told: Mapping[str, Any], patience: int) -> bool:
+        """Void what was claimed or sent for an attempt, and queue a look at its hosts, at ``host`` first.
+
+        False where the record has gone on since it was read (``recover.lua``).
+        """
+        where = (found.id, found.epoch, found.phase, found.step, found.token)
+        return bool(self._run("recover", *where, host, baton, json.dumps(told), patience)[0] == "OK")
+
+    def waiting(self, ident: str, epoch: int, host: str, why: str) -> bool:
+        """Tell that a migration waits for a host; whether that is news (``waiting.lua``)."""
+        return bool(self._run("waiting", ident, epoch, host, why)[0] == "OK")
+
+    def now(self) -> float:
+        """Redis's clock, in seconds: the one clock that all processes share."""
+        seconds, micro = self.client.time()
+        return float(seconds) + float(micro) / 1e6
+
+    def baton(self, ident: str) -> str:
+        """The baton of the phase that is queued or running; empty where there is none."""
+        return cast(str | None, self.client.hget(self._key("m", ident), "baton")) or ""
+
     # -- reading --------------------------------------------------------------------------------
 
     def record(self, ident: str) -> Record | None:
@@ -222,6 +269,23 @@ class Journal(Hosts, Outcomes):
             pipe.hgetall(self._key("m", ident))
         records = [from_hash(ident, raw) for (ident, _), raw in zip(found, pipe.execute(), strict=True) if raw]
         return sorted(records, key=lambda record: record.created, reverse=True)[:most]
+
+    def touching(self, host: str) -> list[Record]:
+        """The migrations that leave or enter a host now."""
+        idents = self.client.sunion(self._key("slots", host, "out"), self._key("slots", host, "in"))
+        pipe = self.client.pipeline(transaction=False)
+        for ident in idents:
+            pipe.hgetall(self._key("m", ident))
+        return [from_hash(ident, raw) for ident, raw in zip(idents, pipe.execute(), strict=True)]
+
+    def standing(self) -> list[Record]:
+        """Every active migration, by the few fields that tell where it stands."""
+        idents = self.client.zrange(self._key("active"), 0, -1)
+        pipe = self.client.pipeline(transaction=False)
+        for ident in idents:
+            pipe.hmget(self._key("m", ident), STANDING)
+        rows = zip(idents, pipe.execute(), strict=True)
+        return [from_hash(ident, {n: v for n, v in zip(STANDING, row, strict=True) if v}) for ident, row in rows]
 
     def count(self, index: str) -> int:
         """How many migrations an index holds."""

@@ -57,6 +57,7 @@ class Record:
     params: dict[str, Any] = field(default_factory=dict)
     deadline_seconds: float | None = None
     attempts_allowed: int = 1
+    """So many attempts in all: those asked for, and one more for each that gave way to an agent being stopped."""
     convergence: Convergence = field(default_factory=Convergence)
     requested_by: str = ""
     request_reason: str = ""
@@ -65,7 +66,16 @@ class Record:
     epoch: int = 0
     phase: str = ""
     step: str = ""
+    token: str = field(default="", repr=False)
+    """Of the claim that holds the running phase."""
     owner: str = ""
+    """The host whose agent made that claim."""
+    incarnation: str = ""
+    """Which life of that agent it was."""
+    host: str = ""
+    """Whose queue the message of the present phase is for."""
+    waiting: dict[str, Any] | None = None
+    """The host that has to come back before anything can be done, why, and since when."""
     retries: int = 0
     cancel: bool = False
     progress: dict[str, Any] = field(default_factory=dict)
@@ -132,6 +142,7 @@ class Record:
             "phases": [run.document() for run in self.phases],
             "phase": (self.state == "active" and self.phase) or None,
             "progress": (self.state == "active" and self.progress) or None,
+            "waiting": (self.state == "active" and self.waiting) or None,
             "seconds": self.seconds,
             "downtime_seconds": self.downtime_seconds,
             "transferred_bytes": self.transferred_bytes,
@@ -155,7 +166,7 @@ def _cut(value: Any) -> Any:  # noqa: ANN401 - any JSON
     return value[:SHOWN_CHARACTERS] + "…" if long else value
 
 
-ORDER = ("begin", "prepare", "perform", "finish", "confirm")
+ORDER = ("begin", "prepare", "perform", "finish", "confirm", "recover")
 
 
 def _phases(raw: dict[str, str]) -> tuple[PhaseRun, ...]:
@@ -218,7 +229,11 @@ def from_hash(ident: str, raw: dict[str, str]) -> Record:
         epoch=int(raw.get("epoch") or 0),
         phase=raw.get("phase", ""),
         step=raw.get("step", ""),
+        token=raw.get("token", ""),
         owner=raw.get("owner", ""),
+        incarnation=raw.get("incarnation", ""),
+        host=raw.get("host", ""),
+        waiting=json.loads(raw["waiting"]) if raw.get("waiting") else None,
         retries=int(raw.get("retries") or 0),
         cancel=raw.get("cancel") == "1",
         progress=json.loads(raw.get("progress") or "{}"),

@@ -25,7 +25,7 @@ leave('pending', 'due')
 redis.call('ZADD', prefix .. 'active', at, id)
 redis.call('ZADD', prefix .. 'outbox', at + 2000, id)
 redis.call('HSET', record, 'state', 'active', 'attempt', ARGV[2], 'epoch', epoch + 1,
-  'phase', 'begin', 'step', 'queued', 'queued', exact(), 'baton', ARGV[3])
+  'phase', 'begin', 'step', 'queued', 'queued', exact(), 'host', source, 'baton', ARGV[3])
 redis.call('HSETNX', record, 'started', at)
 event('started', '{"attempt":' .. ARGV[2] .. '}')
 return {'OK'}

@@ -1,11 +1,12 @@
 -- The phase is over: its result is stored and the next one queued, in one step.
--- ARGV: id, token, next phase, baton, phase result (JSON), fields (JSON object), milliseconds until republished
+-- ARGV: id, token, next phase, baton, phase result (JSON), fields (JSON object), milliseconds until republished,
+--       host it is for
 -- OK, kinds of the tunings that came too late | SAME (done already by this token) | STALE
 local state, phase, step, token, attempt, done = unpack(redis.call('HMGET', record, 'state', 'phase', 'step', 'token', 'attempt', 'done'))
 if done == ARGV[2] then return {'SAME'} end
 if state ~= 'active' or step ~= 'running' or token ~= ARGV[2] then return {'STALE'} end
 local at = now()
-redis.call('HSET', record, 'phase', ARGV[3], 'step', 'queued', 'queued', exact(), 'baton', ARGV[4], 'done', token,
+redis.call('HSET', record, 'phase', ARGV[3], 'step', 'queued', 'queued', exact(), 'baton', ARGV[4], 'done', token, 'host', ARGV[8],
   'phase:' .. attempt .. ':' .. phase, ARGV[5])
 redis.call('HDEL', record, 'token')
 store(cjson.decode(ARGV[6]))

@@ -1,5 +1,5 @@
 -- One agent takes one phase of one attempt, before it calls the hypervisor.
--- ARGV: id, attempt, epoch, phase, baton, token, host, result key, result text, seconds to keep it
+-- ARGV: id, attempt, epoch, phase, baton, token, host, result key, result text, seconds to keep it, incarnation
 -- OK, cancel ("1" or ""), milliseconds it was queued (the same again to its own token) | CONFLICT | STALE | FORGED
 local state, attempt, epoch, phase, step, baton, token, cancel, queued =
   unpack(redis.call('HMGET', record, 'state', 'attempt', 'epoch', 'phase', 'step', 'baton', 'token', 'cancel', 'queued'))
@@ -10,7 +10,8 @@ if step == 'running' then
 end
 if baton ~= ARGV[5] then return {'FORGED'} end
 local at = now()
-redis.call('HSET', record, 'step', 'running', 'token', ARGV[6], 'owner', ARGV[7], 'claimed', at)
+redis.call('HSET', record, 'step', 'running', 'token', ARGV[6], 'owner', ARGV[7], 'incarnation', ARGV[11], 'claimed', at)
+redis.call('HDEL', record, 'waiting')
 redis.call('ZREM', prefix .. 'outbox', id)
 redis.call('ZADD', prefix .. 'active', at, id)
 show(ARGV[8], ARGV[9], ARGV[10])

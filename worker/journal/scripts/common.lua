@@ -120,7 +120,7 @@ local function conclude(fields, keep_seconds, data)
   if redis.call('GET', prefix .. 'vm:' .. uuid) == id then redis.call('DEL', prefix .. 'vm:' .. uuid) end
   store(fields)
   redis.call('HSET', record, 'state', 'ended', 'ended', at)
-  redis.call('HDEL', record, 'baton', 'token', 'step')
+  redis.call('HDEL', record, 'baton', 'token', 'step', 'waiting')
   redis.call('DEL', record .. ':tunings')
   over(at, keep_seconds, data)
 end

@@ -6,7 +6,7 @@ local state, phase, step, token, attempt, done, source, destination =
 if state == 'in-doubt' and done == ARGV[2] then return {'SAME'} end
 if state ~= 'active' or step ~= 'running' or token ~= ARGV[2] then return {'STALE'} end
 redis.call('HSET', record, 'phase:' .. attempt .. ':' .. phase, ARGV[3], 'done', token, 'state', 'in-doubt')
-redis.call('HDEL', record, 'token', 'step')
+redis.call('HDEL', record, 'token', 'step', 'waiting')
 store(cjson.decode(ARGV[4]))
 release(source, destination)
 leave('active', 'outbox')

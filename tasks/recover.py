@@ -1,0 +1,361 @@
+"""The recovery of an interrupted attempt, as a task that goes back and forth between its two hosts.
+
+Each time it takes a fresh look at its own host, and asks ``recovery.decide``. What is decided is done here, or
+where it belongs; most of it is what an ordinary phase does, so the chain simply goes on there.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+import structlog
+from celery import Task
+from celery.exceptions import Ignore
+
+from tasks import conclusion, dispatch, recovery
+from tasks.attempt import Conclusion, Ending, following
+from tasks.phases import claimed
+from tasks.recovery import Action, Do, Interrupted, Shown, Side, Stage, View
+from tasks.watch import JournalWatch, patiently
+from tasks.work import move_of, tell
+from worker import metrics
+from worker.agent import Agent, current
+from worker.app import app
+from worker.contract import PHASE, RECOVER, Baton, ErrorInfo, Look, Recovering
+from worker.errors import HypervisorError, RelayError, Retry
+from worker.hypervisors.base import DomainState, Phase
+
+logger = structlog.get_logger(__name__)
+
+HANDOFF = 500
+"""Milliseconds after which a message that nobody took is sent again."""
+MOMENT, WHILE = 300, 1000
+"""Milliseconds until what should pass by itself, and a host that did not answer, are looked at again."""
+
+
+class Case(NamedTuple):
+    """One visit of a recovery to one of its hosts."""
+
+    agent: Agent
+    baton: Baton
+    token: str
+    watch: JournalWatch
+    side: Side
+
+    @property
+    def known(self) -> Recovering:
+        """What the recovery knows so far."""
+        assert self.baton.recovery is not None  # noqa: S101  (checked when the message came)
+        return self.baton.recovery
+
+    @property
+    def stage(self) -> Stage:
+        """How far the attempt was."""
+        return Stage(self.known.stage)
+
+    def with_(self, **known: object) -> Case:
+        """The same, knowing more."""
+        told = self.known.model_copy(update=known)
+        return self._replace(baton=self.baton.model_copy(update={"recovery": told}))
+
+    def with_baton(self, **fields: object) -> Case:
+        """The same with another baton."""
+        return self._replace(baton=self.baton.model_copy(update=fields))
+
+    def host(self, side: Side) -> str:
+        """The name of a side's host."""
+        return self.baton.source if side is Side.SOURCE else self.baton.destination
+
+    def seen(self, side: Side) -> View | None:
+        """The last look at a side."""
+        look = self.known.source if side is Side.SOURCE else self.known.destination
+        return View(Shown(look.shown), look.at, look.busy) if look else None
+
+    def interrupted(self) -> Interrupted:
+        """What the journal says."""
+        table = recovery.table_of(self.agent.host.profile, self.baton.flags)
+        return Interrupted(
+            table, self.stage, self.baton.paused, self.watch.cancelled, self.known.still, self.baton.recoveries
+        )
+
+
+@app.task(bind=True, name=PHASE + RECOVER, typing=False, throws=(RelayError,))
+def recover(self: Task[..., Any], baton: dict[str, Any]) -> None:
+    """One visit of a recovery to this agent's host."""
+    agent, token = current(), uuid.uuid4().hex
+    with agent.running.phase(token, str(baton.get("migration")), RECOVER):
+        taken, claim = claimed(agent, RECOVER, baton, token)
+        watch = JournalWatch(agent, taken, Phase.PERFORM, token, claim.cancel)
+        side = Side.SOURCE if agent.host.name == taken.source else Side.DESTINATION
+        case = Case(agent, taken, token, watch, side)
+        try:
+            _visit(case)
+        except RelayError as ended:
+            if not isinstance(ended, HypervisorError):
+                raise
+            _trouble(case, ended)
+        finally:
+            watch.over()
+
+
+def _visit(case: Case) -> None:
+    """Look, decide and act until it is the other host's turn or nothing is left to do. Raises ``Ignore`` mostly."""
+    kept = case.agent.running.take(case.baton.migration, case.baton.attempt, case.known.phase)
+    if kept is not None and not case.known.acted:
+        _use(case, kept)
+    case = _look(case)
+    while True:
+        case = _assume(case)
+        action = _decided(case)
+        logger.info(
+            "recovering",
+            migration=case.baton.migration,
+            stage=case.stage,
+            source=_word(case.seen(Side.SOURCE)),
+            destination=_word(case.seen(Side.DESTINATION)),
+            action=action.do,
+            why=action.why,
+        )
+        case = _act(case, action)
+
+
+def _decided(case: Case) -> Action:
+    """The next action; a side that nobody can be sent to look at is unreachable, not unknown."""
+    now = patiently(case.agent.journal.now)
+    action = recovery.decide(case.interrupted(), case.seen(Side.SOURCE), case.seen(Side.DESTINATION), now)
+    if action.do is Do.LOOK and action.side is case.side.other and not _has_agent(case, action.side):
+        unseen = case.with_(**{action.side: Look(shown=Shown.UNREACHABLE, at=now)})
+        return recovery.decide(case.interrupted(), unseen.seen(Side.SOURCE), unseen.seen(Side.DESTINATION), now)
+    return action
+
+
+def _has_agent(case: Case, side: Side) -> bool:
+    host = case.host(side)
+    return bool(patiently(case.agent.journal.agents, [host]))
+
+
+def _look(case: Case) -> Case:
+    """A fresh look at this side."""
+    agent, uuid_ = case.agent, case.baton.uuid
+    busy = agent.running.busy_with(case.baton.migration, case.token)
+    try:
+        expected = case.baton.domain if case.side is Side.SOURCE else case.baton.move.destination_name
+        shown = recovery.shown(agent.hypervisor.inspect(uuid_), expected)
+    except RelayError as silent:
+        logger.warning("no look at the domain", migration=case.baton.migration, code=silent.code)
+        shown = Shown.UNREACHABLE
+    now = patiently(agent.journal.now)
+    before = case.seen(case.side)
+    still = case.known.still if before and before.shown is shown else now
+    return case.with_(**{case.side: Look(shown=shown, at=now, busy=busy)}, still=still)
+
+
+def _assume(case: Case) -> Case:
+    """An operator answers for a host that is down for good: nothing is there."""
+    if case.host(case.side.other) not in case.known.dead:
+        return case
+    now = patiently(case.agent.journal.now)
+    return case.with_(**{case.side.other: Look(shown=Shown.ABSENT, at=now)})
+
+
+def _word(view: View | None) -> str:
+    return view.shown if view else "not seen"
+
+
+# -- what is done ---------------------------------------------------------------------------------
+
+
+def _act(case: Case, action: Action) -> Case:
+    """Do it. Returns where there is more to do on this host; raises ``Ignore`` where the message goes on."""
+    if action.side is not None and action.side is not case.side and action.do is not Do.WAIT:
+        _hop(case, action.side)
+    metrics.recoveries.labels(case.agent.host.profile, case.stage, action.do).inc()
+    match action.do:
+        case Do.WAIT:
+            _wait(case, action)
+        case Do.AGAIN:
+            _hop(case, case.side.other, MOMENT)
+        case Do.FINISH:
+            _go_on(_whole(case), Phase.FINISH)
+        case Do.FINISH_CANCELLED:
+            _go_on(_failed(case), Phase.FINISH)
+        case Do.LET_RUN:
+            _go_on(_failed(case), Phase.CONFIRM)
+        case Do.MOVED | Do.DIED | Do.ASK:
+            _conclude(case, action)
+    return HERE[action.do](case, action)
+
+
+def _adopt(case: Case, _: Action) -> Case:
+    """Watch over a move that goes on without its agent."""
+    case.agent.hypervisor.follow(move_of(case.agent, case.baton), case.watch)
+    return _look(case)
+
+
+def _abort(case: Case, _: Action) -> Case:
+    """Stop what goes on without us, and see what it left."""
+    move = move_of(case.agent, case.baton)
+    case.agent.hypervisor.abort(case.baton.uuid)
+    case.agent.hypervisor.follow(move, case.watch)
+    stage = Stage.UNDOING if case.stage is Stage.PERFORMING else case.stage
+    return _look(case.with_(acted=True, stage=stage))
+
+
+def _resume(case: Case, _: Action) -> Case:
+    """Let the guest run on here; the destination was just seen without it."""
+    agent, move = case.agent, move_of(case.agent, case.baton)
+    seen = agent.hypervisor.confirm(move, b"", True, case.watch).state
+    if seen in (DomainState.PAUSED, DomainState.PAUSED_OUT) and not case.baton.paused:
+        agent.hypervisor.resume(case.baton.uuid)
+    return _look(case.with_(acted=True))
+
+
+def _remove_source(case: Case, action: Action) -> NoReturn:
+    """End this host's copy; the guest was just seen on the destination."""
+    left = case.agent.hypervisor.release(move_of(case.agent, case.baton))
+    now = patiently(case.agent.journal.now)
+    _conclude(case.with_(source=Look(shown=left.state, at=now)), action)
+
+
+def _remove_destination(case: Case, _: Action) -> Case:
+    """Forget what is left here; the guest was just seen on the source."""
+    case.agent.hypervisor.remove(case.baton.uuid)
+    return _look(case.with_(acted=True))
+
+
+HERE: dict[Do, Callable[[Case, Action], Case]] = {
+    Do.LOOK: lambda case, _: _look(case),
+    Do.ADOPT: _adopt,
+    Do.ABORT: _abort,
+    Do.RESUME_SOURCE: _resume,
+    Do.REMOVE_SOURCE: _remove_source,
+    Do.REMOVE_DESTINATION: _remove_destination,
+}
+"""What is done on the spot."""
+
+
+def _wait(case: Case, action: Action) -> NoReturn:
+    """For a host: at its queue if it is the other one, for a while if it is this one."""
+    side = action.side or case.side
+    _hop(case, side, WHILE if side is case.side or _has_agent(case, side) else 0, waiting=action.why)
+
+
+def _hop(case: Case, to: Side, pause: int = 0, waiting: str = "") -> NoReturn:
+    """Hand the recovery to a side: now, or by the outbox after a pause (milliseconds). ``waiting``: why it waits."""
+    goal = case.host(to)
+    if goal in case.known.dead and goal != case.agent.host.name:
+        goal = case.agent.host.name
+    on = case.with_(at=goal).baton
+    _advance(case, on, RECOVER, goal, pause or HANDOFF)
+    if waiting:
+        patiently(case.agent.journal.waiting, on.migration, on.epoch, goal, waiting)
+    if not pause:
+        dispatch.send_recover(case.agent.inventory, on.document())
+    raise Ignore
+
+
+def _go_on(case: Case, phase: Phase) -> NoReturn:
+    """The chain goes on at a phase, under the claim of this recovery's epoch."""
+    metrics.recovery_seconds.labels(case.agent.host.profile).observe(
+        max(patiently(case.agent.journal.now) - case.known.since, 0.0)
+    )
+    baton = case.baton.model_copy(update={"recovery": None, "recoveries": case.baton.recoveries + 1})
+    _advance(case, baton, phase, recovery.host_of(baton, phase), HANDOFF)
+    dispatch.send(case.agent.inventory, baton.document(), phase)
+    raise Ignore
+
+
+def _advance(case: Case, baton: Baton, phase: str, host: str, patience: int) -> None:
+    fields = {name: getattr(baton, name) for name in conclusion.MEASURED}
+    text = dispatch.text(baton)
+    patiently(case.agent.journal.advance, baton.migration, case.token, phase, text, _told(case), fields, patience, host)
+
+
+def _told(case: Case) -> dict[str, Any]:
+    """What the journal keeps of this visit."""
+    return {
+        "phase": RECOVER,
+        "host": case.agent.host.name,
+        "attempt": case.baton.attempt,
+        "seconds": 0.0,
+        "stage": case.stage,
+        "source": _word(case.seen(Side.SOURCE)),
+        "destination": _word(case.seen(Side.DESTINATION)),
+    }
+
+
+def _use(case: Case, kept: Baton) -> NoReturn:
+    """The interrupted phase has ended here after all, and its agent has what it returned."""
+    phase = Phase(case.known.phase)
+    after = kept.model_copy(update={"epoch": case.baton.epoch, "recovery": None})
+    then = following(phase, after.cancelled)
+    assert then is not None  # noqa: S101  (confirm's result is never kept)
+    logger.info("the interrupted phase has ended here", migration=after.migration, phase=phase)
+    _go_on(case._replace(baton=after.model_copy(update={"recovery": case.known})), then)
+
+
+def _whole(case: Case) -> Case:
+    """To let the destination run it: with perform's cookie where that is known."""
+    known = case.stage in (Stage.PERFORMED, Stage.FINISHING)
+    return case.with_baton(error=None, performed=True, cookie=case.baton.cookie if known else "", xml="")
+
+
+def _failed(case: Case) -> Case:
+    """To undo: with the first error, or with what interrupted it; and what the destination showed."""
+    there = case.seen(Side.DESTINATION)
+    return case.with_baton(
+        error=case.baton.error or _interruption(case),
+        performed=case.stage is not Stage.UNMOVED,
+        destination_state=recovery.state_of(there.shown) if there else None,
+        xml="",
+    )
+
+
+def _interruption(case: Case) -> ErrorInfo:
+    known = case.known
+    if case.watch.cancelled:
+        return ErrorInfo(
+            code="cancelled", message="cancelled while it was recovered", phase=known.phase, cancelled=True
+        )
+    text = f"{known.phase} on {known.host} was interrupted: {known.why}"
+    return ErrorInfo(code="interrupted", message=text, phase=known.phase, retry=Retry.VERIFY, after=Retry.TRANSIENT)
+
+
+def _conclude(case: Case, action: Action) -> NoReturn:
+    """End the attempt from here."""
+    source, destination = case.seen(Side.SOURCE), case.seen(Side.DESTINATION)
+    states = {
+        "source_state": recovery.state_of(source.shown) if source else None,
+        "destination_state": recovery.state_of(destination.shown) if destination else None,
+        "recovery": None,
+    }
+    metrics.recovery_seconds.labels(case.agent.host.profile).observe(
+        max(patiently(case.agent.journal.now) - case.known.since, 0.0)
+    )
+    baton, told = case.baton.model_copy(update=states), _told(case)
+    tell(case.agent, baton)
+    match action.do:
+        case Do.DIED:
+            text = f"it stopped during its migration ({action.why}); start it where its disks are, once"
+            died = ErrorInfo(code="guest-died", message=text, phase=case.known.phase)
+            ended = Conclusion(Ending.GAVE_UP, action.why, died)
+        case Do.ASK:
+            baton = baton.model_copy(update={"recovery": case.known})
+            ended = Conclusion(Ending.IN_DOUBT, action.why, case.baton.error or _interruption(case))
+        case _:
+            baton = baton.model_copy(update={"error": None})
+            ended = Conclusion(Ending.MOVED, action.why)
+    conclusion.carry_out(case.agent, baton, case.token, told, ended)
+    raise Ignore
+
+
+def _trouble(case: Case, error: HypervisorError) -> NoReturn:
+    """An action failed: what it left is looked at again, after a while."""
+    logger.warning("recovery: an action failed", migration=case.baton.migration, code=error.code, error=error.message)
+    time_left = case.known.still + recovery.PATIENCE_SECONDS - patiently(case.agent.journal.now)
+    if time_left > 0 or error.after is Retry.TRANSIENT:
+        _hop(case, case.side, WHILE)
+    why = f"{error.message} ({error.code})"
+    _conclude(_look(case), Action(Do.ASK, why))
