@@ -4,6 +4,7 @@ An application does not import these: it enqueues ``vmrelay.v1.migrate``, ``vmre
 ``vmrelay.v1.tune`` by name on the queue ``scheduler``, with the JSON documents of ``worker/contract.py``.
 """
 
+import tasks.reconcile  # noqa: F401 - registers itself with agents and schedulers
 from tasks.migrate import cancel, migrate
 from tasks.phases import begin, confirm, finish, perform, prepare
 from tasks.recover import recover

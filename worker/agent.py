@@ -310,13 +310,16 @@ def run_agent(name: str) -> int:
     Raises ``Rejected`` for an unknown host, ``Unavailable`` where it is owned, ``SettingsError``.
     """
     global _current  # noqa: PLW0603 - Celery calls the tasks, so they find their agent here
+    from worker import process
+    from worker.app import app
+
+    app.loader.import_default_modules()  # what they register with agents is done before the first message is taken
     parts = runtime()
     host = parts.inventory.host(name)
     agent = Agent(host, parts, driver_for(parts.inventory.config(name)), load_key(parts.settings.key_file))
     agent.start()
     try:
         _current = agent
-        from worker import process
 
         def ready() -> None:
             logger.info("agent ready", host=name, profile=host.profile, metrics_port=agent.metrics_port)
