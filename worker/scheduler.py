@@ -98,6 +98,10 @@ def run_scheduler() -> int:
     server, port = metrics.serve(parts.settings.metrics_address, parts.settings.scheduler_metrics_port)
     rounds = Rounds(parts, port)
 
+    def drain(_: threading.Event) -> bool:
+        rounds.stop()  # another one leads at once; what this one has in hand ends as it does
+        return True
+
     def ready() -> None:
         rounds.start()
         logger.info("scheduler ready", metrics_port=port)
@@ -108,7 +112,7 @@ def run_scheduler() -> int:
             SCHEDULER_QUEUE,
             parts.settings.scheduler_threads,
             ready=ready,
-            drain=lambda: None,
+            drain=drain,
             intake=Intake(parts.settings.redis_url, parts.settings.key_prefix, SCHEDULER_QUEUE),
         )
     finally:

@@ -28,7 +28,9 @@ from worker.prefix import Write
 TICK_SECONDS = 0.05
 """How often exits, ready checks and stop requests are looked at."""
 HURRY_SECONDS = 5.0
-"""How long a process has after a second request to stop, until it is killed."""
+"""How long a process has after a second request to stop, until it is killed, where its ``Child`` does not say."""
+REPEAT_SECONDS = 0.2
+"""Between two signals of one kind: those that wait to be heard count as one."""
 LINE_LIMIT = 64 * 1024
 """A longer line of output is broken up (bytes)."""
 SELF = "up"
@@ -43,7 +45,8 @@ class Child:
     returns at once, or nearly so, and raises nothing; without one a process counts as ready when it runs.
     ``ready_within`` is how long it may take for that, restarts included (seconds). ``hopeless`` are the exit
     codes that end the start at once: to try again would not help. ``grace`` is how long it may take to end
-    after SIGTERM until it is killed (seconds); ``None``: as long as it needs. ``cwd`` is where it runs.
+    after SIGTERM until it is killed (seconds); ``None``: as long as it needs. ``hurry`` is how long it may take
+    after a second request (seconds); ``None``: ``HURRY_SECONDS``. ``cwd`` is where it runs.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Child:
     ready_within: float = 30.0
     hopeless: Collection[int] = ()
     grace: float | None = 10.0
+    hurry: float | None = None
     cwd: Path | None = None
 
 
@@ -141,7 +145,7 @@ class Supervisor:
         return {m.child.name: process.pid for m in self._members if (process := m.process) is not None}
 
     def stop(self) -> None:
-        """Ask for a drain and a stop; asked a second time, what still runs has ``HURRY_SECONDS``."""
+        """Ask for a drain and a stop; asked again, that is passed on, and what still runs has its ``hurry``."""
         self._stops += 1
 
     def wait_ready(self) -> None:
@@ -194,7 +198,8 @@ class Supervisor:
                     )
 
     def _stop(self, group: Sequence[_Member]) -> None:
-        begin, hurried = time.monotonic(), False
+        begin = told = time.monotonic()
+        asked = 1
         for member in group:
             member.wanted = False
             member.send(signal.SIGTERM)
@@ -202,11 +207,12 @@ class Supervisor:
         while any(member.process for member in group):
             self._tick()
             now = time.monotonic()
-            if self._stops > 1 and not hurried:
-                hurried = True
+            if self._stops > asked and now > told + REPEAT_SECONDS:
+                asked, told = asked + 1, now
                 for member in group:
-                    member.send(signal.SIGTERM)  # which an agent takes as: at once
-                    limits[member] = min(limits.get(member, now + HURRY_SECONDS), now + HURRY_SECONDS)
+                    member.send(signal.SIGTERM)  # an agent aborts what runs; asked a third time, it ends at once
+                    limit = now + (HURRY_SECONDS if member.child.hurry is None else member.child.hurry)
+                    limits[member] = min(limits.get(member, limit), limit)
             for member in group:
                 if member.process and now > limits.get(member, now):
                     self._say(f"{member.child.name} did not end in time and is killed")

@@ -201,7 +201,7 @@ class Relaying(RuleBasedStateMachine):
         """A sign of life, from its runner or from one that was superseded."""
         record = self.journal.record(ident)
         try:
-            stop, _ = self.journal.progress(ident, self._token(ident, own), {"percent": 1}, True, NOTHING)
+            stop, _, _ = self.journal.progress(ident, self._token(ident, own), {"percent": 1}, True, NOTHING)
         except LostClaim:
             return
         assert own
@@ -223,7 +223,7 @@ class Relaying(RuleBasedStateMachine):
         key = f"vmrelay:m:{ident}:tunings"
         wishes = self.client.lrange(key, 0, -1)
         try:
-            _, given = self.journal.progress(ident, self._token(ident, own), None, False, NOTHING)
+            _, _, given = self.journal.progress(ident, self._token(ident, own), None, False, NOTHING)
             assert given == wishes
             self.journal.note(ident, self._token(ident, own), "tuned", {}, (wishes or ["none"])[0])
         except LostClaim:

@@ -66,7 +66,9 @@ def watching(journal: Journal, monkeypatch: pytest.MonkeyPatch, phase: Phase = P
     """A watch of the running perform; each of its looks is a beat."""
     monkeypatch.setattr(watch, "BEAT_SECONDS", 0)
     host = SimpleNamespace(name="alpha", profile="qemu")
-    agent = SimpleNamespace(host=host, journal=journal, leaving=metrics.Leaving("alpha"))
+    agent = SimpleNamespace(
+        host=host, journal=journal, leaving=metrics.Leaving("alpha"), draining=False, evicting=False
+    )
     return JournalWatch(cast(Agent, agent), BATON, phase, "t", cancel=False)
 
 

@@ -16,7 +16,9 @@ def agent(ctx: click.Context, host: str) -> None:
       vmrelay agent alpha
 
     One agent owns one host; a second one refuses to start and says who does. SIGTERM drains: the agent
-    ends when no migration touches its host any more; a second SIGTERM ends it at once.
+    ends when no migration touches its host any more; after drain_seconds, or at a second SIGTERM, those
+    that are left are aborted, and go on when the agent is back. A third SIGTERM ends it at once. Exit code 0,
+    or 5 where something was still running.
     """
     from worker.agent import run_agent
 

@@ -29,7 +29,8 @@ def up(ctx: click.Context, procfile: Path | None, no_procfile: bool, exit_with_p
     That is: the embedded Redis and the simulated hosts where the settings ask for them, a scheduler, an
     agent for each host, and what else the Procfile beside the configuration file names. A process that
     dies is started again. Ctrl-C or SIGTERM drains: agents end when no migration touches their host any
-    more, Redis ends last; a second one stops at once. Exit code 0, or 1 where something cannot start.
+    more, Redis ends last. A second one aborts what still moves, which goes on after the next start; a third
+    one ends the agents at once. Exit code 0, or 1 where something cannot start.
     """
     from worker.cli.up_lock import held
     from worker.leash import end_with_parent

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -182,7 +183,10 @@ def agent(parts: Runtime, name: str, pid: Pid) -> Child:
 
     # It waits for a lease that nobody renews before it gives up and says whose it is.
     patience = START_SECONDS + 1.2 * parts.settings.lease_seconds
-    return _own(f"agent-{name}", ["agent", name], ready, parts.settings.drain_seconds + STOP_SECONDS, patience)
+    settings = parts.settings
+    hurry = settings.drain_abort_seconds + STOP_SECONDS
+    mine = _own(f"agent-{name}", ["agent", name], ready, settings.drain_seconds + hurry, patience)
+    return replace(mine, hurry=hurry)
 
 
 def _lease(parts: Runtime, name: str) -> Mapping[str, Any] | None:
