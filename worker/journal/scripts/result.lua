@@ -2,8 +2,8 @@
 -- ARGV: id, result key, result text, seconds to keep it
 -- OK | SAME (a success is shown already) | STALE (there is no such record, or it has not ended)
 if redis.call('HGET', record, 'state') ~= 'ended' then return {'STALE'} end
-leave('unshown')
 local known, meta = pcall(cjson.decode, redis.call('GET', ARGV[2]) or '')
-if known and type(meta) == 'table' and meta.status == 'SUCCESS' then return {'SAME'} end
-show(ARGV[2], ARGV[3], ARGV[4])
-return {'OK'}
+local same = known and type(meta) == 'table' and meta.status == 'SUCCESS'
+if not same then show(ARGV[2], ARGV[3], ARGV[4]) end
+leave('unshown') -- last: an error on the way leaves it there
+return {same and 'SAME' or 'OK'}
