@@ -105,7 +105,12 @@ class Stage(ABC):
         ensure_key(folder / "seal.key")
         (folder / "redis").mkdir(mode=0o700)
         (folder / "vmrelay.toml").write_text(SETTINGS.format(url=self.url, folder=folder) + self.inventory())
-        environment = {name: text for name, text in os.environ.items() if not name.startswith("VMRELAY_")}
+        # What is started again starts as it is installed elsewhere: with its bytecode.
+        environment = {
+            name: text
+            for name, text in os.environ.items()
+            if not name.startswith("VMRELAY_") and name != "PYTHONDONTWRITEBYTECODE"
+        }
         environment |= {"VMRELAY_CONFIG": str(folder / "vmrelay.toml"), "PYTHONPATH": str(ROOT)}
         self.keeper = Keeper(folder, environment)
         self.journal = Journal(connect(self.url))
