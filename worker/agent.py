@@ -7,7 +7,6 @@ domains the host has, and consumes the host's queue. A second agent for the same
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import secrets
 import socket
@@ -21,9 +20,10 @@ import redis
 import structlog
 
 from worker import metrics
+from worker.drain import Drain, Step
 from worker.errors import RelayError, Unavailable
 from worker.hypervisors import driver_for
-from worker.hypervisors.base import Domain, Hypervisor, Phase
+from worker.hypervisors.base import Domain, Hypervisor
 from worker.inventory import Host
 from worker.journal import Journal, Record, connect
 from worker.running import Running
@@ -224,34 +224,30 @@ class Agent:
         threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True).start()
 
     def drain(self, hurry: threading.Event) -> bool:
-        """Take no new migrations; returns whether none touches the host any more.
+        """Take no new migrations; returns whether this agent has nothing left to do (see ``worker.drain``).
 
-        The performs that are left after ``drain_seconds``, or once ``hurry`` is set, are aborted, and what they
-        undo is served for ``drain_abort_seconds``. A guest in post-copy cannot be held up: it is waited for,
-        unless there is ``hurry``.
+        ``hurry``: somebody asked a second time.
         """
         self.draining = True
-        grace = time.monotonic() + self.settings.drain_seconds
-        limit = math.inf
-        while True:
-            now = time.monotonic()
-            if not self.evicting and (hurry.is_set() or now > grace):
+        course = Drain(time.monotonic(), self.settings.drain_seconds, self.settings.drain_abort_seconds)
+        while (step := course.step(time.monotonic(), hurry.is_set(), self._left())) not in (Step.DONE, Step.LEAVE):
+            if step is Step.EVICT:
                 logger.warning("aborting the migrations that are left", host=self.host.name)
-                self.evicting, limit = True, now + self.settings.drain_abort_seconds
-            try:
-                self._renew()
-                left = self.journal.touching(self.host.name)
-                if not left:
-                    return True
-                if limit < math.inf and not hurry.is_set() and any(_in_postcopy(record) for record in left):
-                    limit = now + self.settings.drain_abort_seconds
-            except redis.RedisError as lost:
-                # Not knowing is no reason to leave migrations without their later phases.
-                logger.warning("draining: Redis does not answer", error=type(lost).__name__)
-            if now > limit:
-                logger.error("migrations are left to whoever recovers them", host=self.host.name)
-                return False
-            self._ended.wait(DRAIN_LOOK_SECONDS)
+                self.evicting = True
+            else:
+                self._ended.wait(DRAIN_LOOK_SECONDS)
+        if step is Step.LEAVE:
+            logger.error("migrations are left to recovery", host=self.host.name)
+        return step is Step.DONE
+
+    def _left(self) -> list[Record] | None:
+        """What touches the host; ``None`` where Redis does not say, which is no reason to leave anything."""
+        try:
+            self._renew()
+            return self.journal.touching(self.host.name)
+        except redis.RedisError as lost:
+            logger.warning("draining: Redis does not answer", error=type(lost).__name__)
+            return None
 
     def stop(self) -> None:
         """Close the hypervisor and give the lease back."""
@@ -264,11 +260,6 @@ class Agent:
             self.journal.unlease(self.host.name, self.incarnation)
         except redis.RedisError:
             logger.warning("lease left to lapse", host=self.host.name)
-
-
-def _in_postcopy(record: Record) -> bool:
-    """Whether the guest runs on the destination and still fetches its memory: there is no way back."""
-    return record.phase in (Phase.PERFORM, Phase.FINISH) and bool(record.progress.get("postcopy"))
 
 
 def _birth(pid: int) -> str:

@@ -119,6 +119,12 @@ def test_post_copy_is_waited_for_unless_somebody_hurries(
     assert drained(agent, hurried()) is False
 
 
+def test_what_waits_for_a_host_is_not_waited_for(journal: Journal, redis_url: str) -> None:
+    """This agent can do nothing for it: it goes on when that host and this agent are there."""
+    journal.client.hset("vmrelay:m:m", "waiting", '{"host": "beta", "why": "unreachable", "since": 1}')
+    assert drained(agent_of(journal, redis_url, drain_seconds=LONG)) is True
+
+
 def test_a_drain_without_redis_ends(redis_url: str) -> None:
     """Nobody can say what touches the host, so the whole time is waited, and not more."""
     with connect(redis_url) as client, connect("redis://127.0.0.1:1/0") as nobody:
