@@ -195,9 +195,9 @@ def test_a_scheduler_killed_takes_no_count_with_it(relay: Relay) -> None:
     relay.counted(before)
 
 
-def served(url: str) -> float:
+def served(port: str) -> float:
     """The outcomes that a process shows, summed over all labels."""
-    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
         text = answer.read().decode()
     families = text_string_to_metric_families(text)
     return sum(sample.value for family in families for sample in family.samples if sample.name == OUTCOMES)
@@ -210,11 +210,10 @@ def test_one_scheduler_of_two_shows_the_outcomes(relay: Relay) -> None:
     try:
         ready = re.compile(r"scheduler ready.*?metrics_port\D+(\d+)")
         port = until(lambda: ready.search(relay.log("second")), "the second one is ready")[1]
-        url = f"http://127.0.0.1:{port}/metrics"
         relay.counted(total(relay))
-        assert served(url) == 0
+        assert served(port) == 0
         relay.kill("scheduler")
-        until(lambda: served(url) == total(relay), "the second one leads")
+        until(lambda: served(port) == total(relay), "the second one leads")
     finally:
         relay.kill("second")
     relay.spawn("scheduler", "scheduler")

@@ -118,6 +118,7 @@ local function conclude(fields, keep_seconds, data)
   release(source, destination)
   leave('pending', 'due', 'active', 'outbox', 'doubt')
   if redis.call('GET', prefix .. 'vm:' .. uuid) == id then redis.call('DEL', prefix .. 'vm:' .. uuid) end
+  redis.call('HDEL', record, 'reason', 'error', 'error_phase') -- of the time when it was in doubt
   store(fields)
   redis.call('HSET', record, 'state', 'ended', 'ended', at)
   redis.call('HDEL', record, 'baton', 'token', 'step', 'waiting')
