@@ -31,7 +31,12 @@ class Mortal:
     def answer(self) -> Any:
         """What the call returned, or the ``RelayError`` that it raised."""
         assert self._pipe.poll(DEADLINE_SECONDS), "the call did not end"
-        return self._pipe.recv()
+        kind, value, about = self._pipe.recv()
+        if kind is None:
+            return value
+        error = kind.__new__(kind, value)
+        vars(error).update(about)
+        return error
 
     def call(self, method: str, *arguments: object) -> Any:
         """Make a call; what it returns, or raises."""
@@ -59,11 +64,11 @@ def mortal(lab: Lab, host: str) -> Iterator[Mortal]:
 
 def _serve(lab: Lab, host: str, pipe: Connection) -> None:
     hypervisor = driver(lab, host)
-    pipe.send("ready")
+    pipe.send((None, "ready", {}))
     while True:
         method, arguments = pipe.recv()
         watch = () if method in ("inspect", "resume", "remove", "abort", "release") else (Recorder(),)
         try:
-            pipe.send(getattr(hypervisor, method)(*arguments, *watch))
+            pipe.send((None, getattr(hypervisor, method)(*arguments, *watch), {}))
         except RelayError as error:
-            pipe.send(error)
+            pipe.send((type(error), error.message, vars(error)))  # it cannot be made from its arguments alone

@@ -1,8 +1,13 @@
-"""What this process began on a host, and over which connection: so that perform is made once at most."""
+"""What this process began on a host, and over which connection.
+
+So perform is made once at most, and never two finishes at the same time: libvirtd 9.0.0 dies of those.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 
 from worker.errors import HypervisorError, Retry
@@ -15,7 +20,7 @@ class _Step(StrEnum):
 
 
 class Attempts:
-    """The attempts that have this host as their source, by the domain's uuid.
+    """The attempts that have this host as their source or destination, by the domain's uuid.
 
     A connection is known by its generation: qemu's migration job does not outlive the connection that
     began it.
@@ -24,6 +29,8 @@ class Attempts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._steps: dict[str, tuple[_Step, int]] = {}
+        self._prepared: dict[str, int] = {}
+        self._finishing: set[str] = set()
 
     def begun(self, uuid: str, generation: int) -> None:
         """Begin succeeded over this connection."""
@@ -53,6 +60,39 @@ class Attempts:
         """Whether an attempt was begun over this connection and is not over."""
         with self._lock:
             return self._steps.get(uuid, (None, 0))[1] == generation
+
+    def prepared(self, uuid: str, generation: int) -> None:
+        """Prepare succeeded over this connection."""
+        with self._lock:
+            self._prepared[uuid] = generation
+
+    def waits(self, uuid: str, generation: int) -> bool:
+        """Whether what waits for the end of an incoming migration was prepared over this connection."""
+        with self._lock:
+            return self._prepared.get(uuid) == generation
+
+    def received(self, uuid: str) -> None:
+        """Nothing waits any more for the end of an incoming migration."""
+        with self._lock:
+            self._prepared.pop(uuid, None)
+
+    @contextmanager
+    def finishing(self, uuid: str) -> Iterator[None]:
+        """The one finish that runs. Raises ``HypervisorError`` where another one does."""
+        with self._lock:
+            if uuid in self._finishing:
+                raise HypervisorError(
+                    "another finish of this migration runs; look at both hosts when it has ended",
+                    code="VIR_ERR_OPERATION_INVALID",
+                    retry=Retry.VERIFY,
+                    after=Retry.TRANSIENT,
+                )
+            self._finishing.add(uuid)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._finishing.discard(uuid)
 
     def over(self, uuid: str) -> None:
         """The attempt has ended."""

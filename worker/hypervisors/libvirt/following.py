@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import time
 
-from worker.errors import HypervisorError
 from worker.hypervisors.base import Domain, DomainState, Move, Watch
-from worker.hypervisors.libvirt.errors import calling
 from worker.hypervisors.libvirt.host import Host
 from worker.hypervisors.libvirt.running import Running
-from worker.hypervisors.libvirt.states import Job, job_of
+from worker.hypervisors.libvirt.states import Job
 
 QUIET_SECONDS = 2.0
 """A paused guest with a job that copies nothing for so long has been copied, and whoever holds the job lives."""
@@ -47,12 +45,5 @@ def _ended(host: Host, uuid: str) -> Domain:
 
 def _has_job(host: Host, seen: Domain) -> bool:
     """Whether a guest that stands still has an outgoing job: one about to copy, or not quite at its end."""
-    if seen.state not in (DomainState.PAUSED, DomainState.PAUSED_OUT):
-        return False
-    domain, _ = host.find(seen.uuid)
-    try:
-        return domain is not None and calling(lambda: job_of(domain), effect=False) in (Job.OUT, Job.COPYING)
-    except HypervisorError as failure:
-        if failure.code != "VIR_ERR_NO_DOMAIN":
-            raise
-    return False
+    paused = seen.state in (DomainState.PAUSED, DomainState.PAUSED_OUT)
+    return paused and host.job(seen.uuid) in (Job.OUT, Job.COPYING)

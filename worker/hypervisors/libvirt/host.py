@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import asdict
 
 import libvirt
@@ -13,12 +14,15 @@ from worker.hypervisors.flags import MigrateFlag
 from worker.hypervisors.libvirt.completed import Completed
 from worker.hypervisors.libvirt.connection import Connection
 from worker.hypervisors.libvirt.errors import calling, refused
-from worker.hypervisors.libvirt.states import look, measured
+from worker.hypervisors.libvirt.states import Job, job_of, look, measured, occupied
 from worker.hypervisors.params import TypedParam, typed_params
 from worker.hypervisors.retry import with_retries
 
 log = logging.getLogger(__name__)
 
+_OCCUPIED = "VIR_ERR_OPERATION_TIMEOUT"
+SETTLING_SECONDS = 5.0
+"""How long a look waits for a daemon that was restarted (some 20 ms for each guest, unless its QEMU hangs)."""
 EXECUTING = (DomainState.RUNNING, DomainState.MIGRATING)
 _STILL = (
     DomainState.ABSENT,
@@ -45,6 +49,8 @@ class Host:
     def __init__(self, config: HostConfig) -> None:
         self.config = config
         self.completed = Completed()
+        self._settled: tuple[libvirt.virConnect | None, set[str]] = (None, set())
+        """The connection, and the domains that were seen at rest over it."""
         self.connection = Connection(config.name, config.uri, self.completed.heard)
 
     @property
@@ -76,16 +82,42 @@ class Host:
         domain, generation = self.find(uuid)
         if domain is None:
             raise refused(f"no domain with uuid {uuid} on host {self.name}", code="VIR_ERR_NO_DOMAIN")
+        self._settle(domain)
         return domain, generation
 
-    def look(self, domain: libvirt.virDomain) -> Domain | None:
-        """One look at a domain, or ``None`` where it has gone meanwhile."""
+    def look(self, domain: libvirt.virDomain, patience: float = SETTLING_SECONDS) -> Domain | None:
+        """One look at a domain, or ``None`` where it has gone meanwhile.
+
+        Raises (TRANSIENT) where a daemon that was restarted does not know yet what has become of the domain.
+        """
         try:
+            self._settle(domain, patience)
             return calling(lambda: look(domain), effect=False)
         except HypervisorError as failure:
             if failure.code != "VIR_ERR_NO_DOMAIN":
                 raise
         return None
+
+    def _settle(self, domain: libvirt.virDomain, patience: float = SETTLING_SECONDS) -> None:
+        """Wait until the daemon has connected to the guest: once for each connection, none outlives its daemon."""
+        connection, uuid = domain.connect(), domain.UUIDString()
+        if self._settled[0] is not connection:
+            self._settled = connection, set()
+        settled = self._settled[1]
+        if uuid in settled:
+            return
+        deadline = time.monotonic() + patience
+        while calling(lambda: occupied(domain), effect=False):
+            if time.monotonic() > deadline:
+                raise HypervisorError(
+                    f"the libvirt daemon of host {self.name} is still occupied with {domain.name()}, so what it "
+                    "shows may be old; if it stays so, see whether the guest's QEMU hangs",
+                    code=_OCCUPIED,
+                    retry=Retry.TRANSIENT,
+                    untouched=True,
+                )
+            time.sleep(0.01)
+        settled.add(uuid)
 
     def inspect(self, uuid: str) -> Domain:
         """A fresh look at one domain; state ``ABSENT`` where there is none."""
@@ -93,11 +125,30 @@ class Host:
         seen = self.look(domain) if domain is not None else None
         return seen or Domain(name="", uuid=uuid, state=DomainState.ABSENT, persistent=False)
 
+    def job(self, uuid: str) -> Job:
+        """The migration job of a domain; none where there is no domain."""
+        domain, _ = self.find(uuid)
+        try:
+            return Job.NONE if domain is None else calling(lambda: job_of(domain), effect=False)
+        except HypervisorError as failure:
+            if failure.code != "VIR_ERR_NO_DOMAIN":
+                raise
+        return Job.NONE
+
     def domains(self) -> list[Domain]:
         """All domains of this host (``virConnectListAllDomains``)."""
         connection, _ = self.connection.get()
-        seen = (self.look(domain) for domain in calling(connection.listAllDomains, effect=False))
+        seen = (self._glance(domain) for domain in calling(connection.listAllDomains, effect=False))
         return [domain for domain in seen if domain is not None]
+
+    def _glance(self, domain: libvirt.virDomain) -> Domain | None:
+        """A look that waits for nothing, so that one guest does not hide the others."""
+        try:
+            return self.look(domain, patience=0)
+        except HypervisorError as failure:
+            if failure.code != _OCCUPIED:
+                raise
+        return Domain(domain.name(), domain.UUIDString(), DomainState.UNKNOWN)
 
     def abort(self, uuid: str) -> None:
         """Abort a running perform (``virDomainAbortJob``). Harmless when there is none."""

@@ -13,6 +13,7 @@ from worker.hypervisors.libvirt import phases
 from worker.hypervisors.libvirt.attempts import Attempts
 from worker.hypervisors.libvirt.errors import calling, classed, refused, tells_why
 from worker.hypervisors.libvirt.fetching import fetched
+from worker.hypervisors.libvirt.foreign import gone, wait_for_others
 from worker.hypervisors.libvirt.host import Host, has_arrived, typed
 from worker.hypervisors.libvirt.performing import watched
 from worker.hypervisors.retry import with_retries
@@ -45,9 +46,10 @@ class Managed:
         if not cookie:
             # libvirtd 9.0.0 dies of it
             raise refused("prepare needs the cookie that begin returned", code="VIR_ERR_INVALID_ARG")
-        connection, _ = self._host.connection.get()
+        connection, generation = self._host.connection.get()
         params, flags = typed(move, destination_xml=xml), move.flags & ~NOT_FOR_DESTINATION
         uri, out = calling(lambda: phases.prepare(connection, params, cookie, flags), effect=True)
+        self._attempts.prepared(move.uuid, generation)
         return Prepared(uri=uri or str(move.params.get("migrate_uri") or ""), cookie=out)
 
     def perform(self, move: Move, xml: str, uri: str, cookie: bytes, watch: Watch) -> Performed:
@@ -73,9 +75,20 @@ class Managed:
     def finish(self, move: Move, cookie: bytes, cancelled: bool, watch: Watch) -> Finished:
         """Destination: let the guest run here, or (``cancelled``) drop what was received.
 
-        A finish whose answer was lost may be repeated: where the guest is here already, that is success.
+        A finish whose answer was lost may be repeated: where the guest is here already, that is success. It needs
+        no cookie. Of what another connection prepared only the end is waited for, see ``foreign``.
         """
-        connection = self._host.connected(watch, stoppable=False)
+        with self._attempts.finishing(move.uuid):
+            finished = self._finish(move, cookie, cancelled, watch)
+        self._attempts.received(move.uuid)
+        return finished
+
+    def _finish(self, move: Move, cookie: bytes, cancelled: bool, watch: Watch) -> Finished:
+        connection, generation = with_retries(
+            self._host.config.retry, watch, self._host.connection.get, stoppable=False
+        )
+        if self._is_foreign(move, generation):
+            wait_for_others(self._host, move, watch)
         params = typed(move, destination_name=move.destination_name)
         flags = move.flags & ~NOT_FOR_DESTINATION
         # Without perform libvirt sends no cookie: prepare's would be taken for one of the same host.
@@ -97,7 +110,7 @@ class Managed:
         seen = self._host.inspect(move.uuid)
         if failure.retry is Retry.DONE and has_arrived(seen, move):
             return self._host.arrived(move)
-        raise failure
+        raise gone(self._host, move, failure) if seen.state is DomainState.ABSENT else failure
 
     def confirm(self, move: Move, cookie: bytes, cancelled: bool, watch: Watch) -> Domain:
         """Source: let go of the domain, or (``cancelled``) let it run on here.
@@ -141,6 +154,12 @@ class Managed:
         if seen.state is DomainState.PAUSED_IN:
             raise failure
         return Finished(domain=seen, failure=failure if telling else None)
+
+    def _is_foreign(self, move: Move, generation: int) -> bool:
+        """Whether what arrives here is not this connection's to finish. An offline one is anybody's."""
+        if self._host.profile != "qemu" or move.flags & MigrateFlag.OFFLINE:
+            return False
+        return not self._attempts.waits(move.uuid, generation)
 
     def _source_flags(self, move: Move) -> int:
         return move.flags | (MigrateFlag.CHANGE_PROTECTION if self._host.profile == "qemu" else 0)

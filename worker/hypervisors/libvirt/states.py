@@ -90,14 +90,41 @@ def job_of(domain: libvirt.virDomain) -> Job:
     }.get(operation, Job.NONE)
 
 
+def occupied(domain: libvirt.virDomain) -> bool:
+    """Whether the daemon is in the midst of something with the domain, that is not a migration of its own.
+
+    A daemon that was restarted is, as long as it connects to the guest again: it then shows what it knew when it
+    died, without the job. Raises ``libvirt.libvirtError``.
+    """
+    try:
+        return domain.controlInfo()[0] not in (libvirt.VIR_DOMAIN_CONTROL_OK, libvirt.VIR_DOMAIN_CONTROL_JOB)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in _NO_STATISTICS:
+            raise
+    return False  # it is shut off, or nothing that libvirt connects to
+
+
 def postcopy(domain: libvirt.virDomain) -> bool:
     """Whether the guest is in the midst of post-copy, on either side. Raises ``libvirt.libvirtError``."""
     return tuple(domain.state()) in _POSTCOPY
 
 
 def look(domain: libvirt.virDomain) -> Domain:
-    """One look at a domain. Raises ``libvirt.libvirtError``."""
-    state, reason = domain.state()
+    """One look at a domain. Raises ``libvirt.libvirtError``.
+
+    libvirt tells state and job in answers of their own, between which a migration may end: "paused", asked before
+    it, and "no job", asked after it, would make a copy that runs look like one that was left paused. So a look
+    during which the state changed is taken again.
+    """
+    shown = domain.state()
+    while True:
+        seen = _look(domain, *shown)
+        before, shown = shown, domain.state()
+        if shown == before:
+            return seen
+
+
+def _look(domain: libvirt.virDomain, state: int, reason: int) -> Domain:
     persistent = bool(domain.isPersistent())
     job = Job.NONE if state == libvirt.VIR_DOMAIN_SHUTOFF and persistent else job_of(domain)
     return Domain(
