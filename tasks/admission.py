@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +18,6 @@ from worker.hypervisors.flags import MigrateFlag, flag_label, parse_flags, resol
 from worker.inventory import Host
 from worker.journal import Record
 from worker.journal.hosts import closed
-from worker.journal.record import convergence_text
 from worker.runtime import Runtime
 from worker.scheduler import on_round
 from worker.seal import DOCUMENTS, load_key, seal_documents
@@ -215,26 +213,6 @@ def _busy(name: str, holder: str) -> Rejected:
     return Rejected(f"{name} is held by migration {holder}; wait for it or cancel it", code="busy-domain")
 
 
-def fields_of(record: Record) -> dict[str, str | int | float | None]:
-    """What ``create.lua`` stores of a new record."""
-    return {
-        "domain": record.domain,
-        "uuid": record.uuid,
-        "source": record.source,
-        "destination": record.destination,
-        "destination_name": record.destination_name,
-        "driver": record.driver,
-        "flags": record.flags,
-        "flags_label": record.flags_label,
-        "params": json.dumps(record.params) if record.params else None,
-        "deadline_seconds": record.deadline_seconds,
-        "attempts_allowed": record.attempts_allowed,
-        "convergence": convergence_text(record.convergence),
-        "requested_by": record.requested_by,
-        "request_reason": record.request_reason,
-    }
-
-
 def submit(parts: Runtime, record: Record) -> None:
     """Journal a resolved request and start it if there is room; it waits otherwise.
 
@@ -243,7 +221,7 @@ def submit(parts: Runtime, record: Record) -> None:
     baton = dispatch.first_baton(record)
     told = {"domain": record.domain, "source": record.source, "destination": record.destination}
     room = dispatch.limits(parts.inventory, record.source, record.destination)
-    created, admitted = parts.journal.submit(record.id, fields_of(record), told, dispatch.text(baton), room)
+    created, admitted = parts.journal.submit(record.id, record.asked_fields, told, dispatch.text(baton), room)
     if created[0] == "BUSY":
         raise _busy(record.domain, created[1])
     if admitted[0] == "OK":

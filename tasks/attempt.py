@@ -58,11 +58,17 @@ def may_undo(baton: Baton) -> bool:
     return not baton.performed or baton.destination_state is DomainState.ABSENT
 
 
+MOVED_ON = (DomainState.PAUSED_OUT, DomainState.ABSENT)
+"""What a source never shows before perform: then Redis has forgotten that it was called."""
+
+
 def conclude(baton: Baton) -> Conclusion:
     """How the attempt ended, from its first error and from what both sides showed at its end."""
     error = baton.error
     if error is None:
         return Conclusion(Ending.MOVED, "all phases succeeded", _still_defined(baton))
+    if not baton.performed and baton.source_state in MOVED_ON:
+        return Conclusion(Ending.IN_DOUBT, "perform was never started, and the source has let go of the guest", error)
     if not baton.performed:
         return _safe(baton, error, "perform was never started")
     here = baton.source_state or DomainState.UNKNOWN

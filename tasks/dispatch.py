@@ -128,3 +128,8 @@ def shown(ident: str, phase: str, host: str, progress: Progress | None = None, d
         "task_id": ident,
     }
     return RESULT_KEY + ident, json.dumps(result), int(app.conf.result_expires)
+
+
+def shown_waiting(ident: str, phase: str, host: str, why: str) -> Shown:
+    """The same of one that can only go on when a host is back."""
+    return shown(ident, phase, host, description=f"waits for {host}: {why}")

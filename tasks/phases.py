@@ -15,7 +15,7 @@ from celery import Task
 from celery.exceptions import Ignore
 from pydantic import ValidationError
 
-from tasks import attempt, conclusion, dispatch
+from tasks import attempt, conclusion, dispatch, reconcile
 from tasks.watch import JournalWatch, patiently
 from tasks.work import WORK, tell
 from worker import metrics
@@ -46,7 +46,8 @@ def _run(task: Task[..., Any], agent: Agent, phase: Phase, raw: dict[str, Any], 
     watch = JournalWatch(agent, baton, phase, token, claim.cancel)
     started = time.perf_counter()
     try:
-        after = _attempted(agent, phase, baton, watch)
+        # Where Redis forgot its last second, what was done then is asked for again.
+        after = agent.running.kept(phase, baton) or _attempted(agent, phase, baton, watch)
     finally:
         watch.over()
     if after.cancelled and phase in (Phase.FINISH, Phase.CONFIRM):
@@ -60,11 +61,12 @@ def _run(task: Task[..., Any], agent: Agent, phase: Phase, raw: dict[str, Any], 
         told |= {"error": failed.code, "message": failed.message}
     if phase is Phase.CONFIRM:
         return conclusion.reach(agent, after, token, told)
+    agent.running.keep(phase, after)
     try:
         watch.settle()
         _advance(task, agent, after, token, told, phase, failed is not None)
     except Ignore:
-        agent.running.keep(phase, after)  # a recovery has taken over: it asks here before it does anything
+        reconcile.restore(agent, after, phase)
         raise
     return after.document()
 
@@ -79,6 +81,10 @@ def claimed(agent: Agent, phase: str, raw: dict[str, Any], token: str) -> tuple[
     name = agent.host.name
     if name != _place(phase, baton) or not agent.may_claim:
         logger.warning("phase message not for this agent", migration=baton.migration, phase=phase, host=name)
+        raise Ignore
+    if phase != RECOVER and (busy := agent.running.busy_with(baton.migration, token)):
+        # Only where Redis forgot a claim; the message is sent again until that phase has ended.
+        logger.warning("phase message too early", migration=baton.migration, phase=phase, running=busy)
         raise Ignore
     claim = patiently(
         agent.journal.claim,

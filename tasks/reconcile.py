@@ -11,10 +11,12 @@ from pydantic import ValidationError
 
 from tasks import dispatch
 from tasks.recovery import Stage, recovering
+from tasks.watch import patiently
 from worker import metrics
 from worker.agent import Agent, on_look
 from worker.contract import Baton
 from worker.hypervisors.base import Phase
+from worker.hypervisors.flags import flag_label
 from worker.inventory import Inventory
 from worker.journal import Journal, Record
 from worker.runtime import Runtime
@@ -47,13 +49,29 @@ def start(
     at = _first(journal, record, Stage(baton.recovery.stage), dead)
     known = baton.recovery.model_copy(update={"at": at})
     baton = baton.model_copy(update={"recovery": known, "epoch": record.epoch + 1})
-    told = {"phase": record.phase, "step": record.step, "host": known.host, "stage": known.stage, "why": why, "by": by}
-    if not journal.recover(record, at, dispatch.text(baton), told, PATIENCE):
+    told: dict[str, object] = {
+        "phase": record.phase,
+        "step": record.step,
+        "host": known.host,
+        "stage": known.stage,
+        "why": why,
+        "by": by,
+    }
+    if dead:
+        told["dead"] = known.dead
+    fields: dict[str, str] = {"warning": assumed_dead(known.dead, record.domain)} if dead else {}
+    if not journal.recover(record, at, dispatch.text(baton), told, PATIENCE, fields):
         return False
     logger.warning("recovering", migration=record.id, domain=record.domain, phase=record.phase, why=why)
     metrics.interrupted.labels(record.driver, record.phase, record.step or "in-doubt").inc()
     dispatch.send_recover(inventory, baton.document())
     return True
+
+
+def assumed_dead(hosts: Iterable[str], domain: str) -> str:
+    """What everybody has to know of a migration that was settled without a look at a host."""
+    names = " and ".join(hosts)
+    return f"{names} was assumed dead: before anybody uses it again look for {domain} there"
 
 
 def _first(journal: Journal, record: Record, stage: Stage, dead: Iterable[str]) -> str:
@@ -129,7 +147,8 @@ def reconcile(parts: Runtime) -> None:
 
 
 def _waits(journal: Journal, record: Record) -> None:
-    if journal.waiting(record.id, record.epoch, record.host, AWAY):
+    shown = dispatch.shown_waiting(record.id, record.phase, record.host, AWAY)
+    if journal.waiting(record.id, record.epoch, record.host, AWAY, shown):
         logger.warning("waiting", migration=record.id, host=record.host, why=AWAY)
 
 
@@ -145,3 +164,40 @@ def interrupted(record: Record, alive: Mapping[str, Mapping[str, Any]], away: fl
             return "its agent was replaced"
         return AWAY if card is None and away > lease_seconds else ""
     return AWAY if record.phase == Phase.PREPARE and away > lease_seconds else ""
+
+
+def restore(agent: Agent, after: Baton, phase: str) -> None:
+    """Where Redis forgot a whole migration, with the second in which it began: put it into recovery.
+
+    Its phase has just ended here, and found no record any more.
+    """
+    journal = agent.journal
+    if patiently(journal.record, after.migration) is not None:
+        return
+    now = patiently(journal.now)
+    epoch = after.epoch + 1
+    baton = recovering(after, phase, "running", "Redis forgot it", now, at=after.destination)
+    baton = baton.model_copy(update={"epoch": epoch})
+    record = Record(
+        id=after.migration,
+        state="active",
+        domain=after.domain,
+        uuid=after.uuid,
+        source=after.source,
+        destination=after.destination,
+        destination_name=after.move.destination_name,
+        driver=agent.host.profile,
+        flags=after.flags,
+        flags_label=flag_label(after.flags),
+        params=dict(after.params),
+        deadline_seconds=after.deadline_seconds,
+        attempts_allowed=after.attempt + (not after.last_attempt),
+        convergence=after.convergence,
+        attempt=after.attempt,
+        epoch=epoch,
+    )
+    told = {"phase": phase, "host": agent.host.name, "stage": baton.recovery and baton.recovery.stage}
+    answer = patiently(journal.restore, record, after.destination, dispatch.text(baton), told, PATIENCE)
+    logger.warning("restored what Redis forgot", migration=after.migration, phase=phase, answer=answer)
+    if answer == "OK":
+        dispatch.send_recover(agent.inventory, baton.document())

@@ -43,6 +43,8 @@ class Case(NamedTuple):
     token: str
     watch: JournalWatch
     side: Side
+    decided: tuple[Action, ...] = ()
+    """What was decided in this visit, in order."""
 
     @property
     def known(self) -> Recovering:
@@ -102,8 +104,8 @@ def recover(self: Task[..., Any], baton: dict[str, Any]) -> None:
 
 def _visit(case: Case) -> None:
     """Look, decide and act until it is the other host's turn or nothing is left to do. Raises ``Ignore`` mostly."""
-    kept = case.agent.running.take(case.baton.migration, case.baton.attempt, case.known.phase)
-    if kept is not None and not case.known.acted:
+    kept = case.agent.running.kept(case.known.phase, case.baton, case.known.epoch)
+    if kept is not None and not case.known.acted and not case.known.by:
         _use(case, kept)
     case = _look(case)
     while True:
@@ -118,7 +120,7 @@ def _visit(case: Case) -> None:
             action=action.do,
             why=action.why,
         )
-        case = _act(case, action)
+        case = _act(case._replace(decided=(*case.decided, action)), action)
 
 
 def _decided(case: Case) -> Action:
@@ -154,10 +156,21 @@ def _look(case: Case) -> Case:
 
 def _assume(case: Case) -> Case:
     """An operator answers for a host that is down for good: nothing is there."""
-    if case.host(case.side.other) not in case.known.dead:
-        return case
-    now = patiently(case.agent.journal.now)
-    return case.with_(**{case.side.other: Look(shown=Shown.ABSENT, at=now)})
+    other = case.side.other
+    if _given_up(case, other):
+        now = patiently(case.agent.journal.now)
+        return case.with_(**{other: Look(shown=Shown.ABSENT, at=now, assumed=True)})
+    before = case.known.source if other is Side.SOURCE else case.known.destination
+    return case.with_(**{other: None}) if before and before.assumed else case
+
+
+def _given_up(case: Case, side: Side) -> bool:
+    """Whether an operator answers for a side's host, and it is not back: then it is looked at."""
+    host = case.host(side)
+    if host not in case.known.dead:
+        return False
+    card = patiently(case.agent.journal.agents, [host]).get(host)
+    return card is None or not card.get("answers", True)
 
 
 def _word(view: View | None) -> str:
@@ -245,12 +258,13 @@ def _wait(case: Case, action: Action) -> NoReturn:
 def _hop(case: Case, to: Side, pause: int = 0, waiting: str = "") -> NoReturn:
     """Hand the recovery to a side: now, or by the outbox after a pause (milliseconds). ``waiting``: why it waits."""
     goal = case.host(to)
-    if goal in case.known.dead and goal != case.agent.host.name:
+    if goal != case.agent.host.name and _given_up(case, to):
         goal = case.agent.host.name
     on = case.with_(at=goal).baton
     _advance(case, on, RECOVER, goal, pause or HANDOFF)
     if waiting:
-        patiently(case.agent.journal.waiting, on.migration, on.epoch, goal, waiting)
+        shown = dispatch.shown_waiting(on.migration, RECOVER, goal, waiting)
+        patiently(case.agent.journal.waiting, on.migration, on.epoch, goal, waiting, shown)
     if not pause:
         dispatch.send_recover(case.agent.inventory, on.document())
     raise Ignore
@@ -283,6 +297,7 @@ def _told(case: Case) -> dict[str, Any]:
         "stage": case.stage,
         "source": _word(case.seen(Side.SOURCE)),
         "destination": _word(case.seen(Side.DESTINATION)),
+        "decided": [{"action": action.do, "side": action.side, "why": action.why} for action in case.decided],
     }
 
 
@@ -340,7 +355,8 @@ def _conclude(case: Case, action: Action) -> NoReturn:
         case Do.DIED:
             text = f"it stopped during its migration ({action.why}); start it where its disks are, once"
             died = ErrorInfo(code="guest-died", message=text, phase=case.known.phase)
-            ended = Conclusion(Ending.GAVE_UP, action.why, died)
+            known = case.baton.error if case.stage is Stage.UNMOVED else None
+            ended = Conclusion(Ending.GAVE_UP, action.why, known or died)
         case Do.ASK:
             baton = baton.model_copy(update={"recovery": case.known})
             ended = Conclusion(Ending.IN_DOUBT, action.why, case.baton.error or _interruption(case))

@@ -271,6 +271,7 @@ def recovering(
         phase=before.phase if before else phase,
         host=where,
         why=before.why if before else why,
+        epoch=before.epoch if before else baton.epoch,
         since=started,
         still=now,
         at=at,
@@ -278,7 +279,8 @@ def recovering(
         dead=sorted({*dead, *(before.dead if before else ())}),
         by=by or (before.by if before else ""),
     )
-    return baton.model_copy(update={"recovery": told})
+    # An operator who asks again has changed something: the count that ended in doubt is over.
+    return baton.model_copy(update={"recovery": told} | ({"recoveries": 0} if by else {}))
 
 
 def host_of(baton: Baton, phase: str) -> str:

@@ -102,16 +102,10 @@ QEMU = (
     row(EVERY, RUNNING, {ABSENT, *STOPPED}, Do.LET_RUN, "it runs on its source, and not on the destination"),
     # The source is copying it, or (post-copy) waits until the destination has everything.
     row(UNDOING, MIGRATING, NOT_THERE, Do.ABORT, "it is being undone, and still copied"),
-    row(
-        {UNMOVED, PERFORMING},
-        MIGRATING,
-        NOT_THERE,
-        Do.ABORT,
-        "somebody wants it to stop, and it is copied",
-        cancel=True,
-    ),
-    row({UNMOVED, PERFORMING}, MIGRATING, {ABSENT, *STOPPED}, Do.ABORT, "it is copied to where nothing waits for it"),
-    row({UNMOVED, PERFORMING}, MIGRATING, ARRIVING, Do.ADOPT, "the daemons go on copying without the agent"),
+    row(UNMOVED, MIGRATING, NOT_THERE, Do.ADOPT, "somebody else moves it, or Redis forgot that perform was called"),
+    row(PERFORMING, MIGRATING, NOT_THERE, Do.ABORT, "somebody wants it to stop, and it is copied", cancel=True),
+    row(PERFORMING, MIGRATING, {ABSENT, *STOPPED}, Do.ABORT, "it is copied to where nothing waits for it"),
+    row(PERFORMING, MIGRATING, ARRIVING, Do.ADOPT, "the daemons go on copying without the agent"),
     row(PERFORMED, MIGRATING, ARRIVING, Do.FINISH, "it has been switched to post-copy"),
     row(FINISHING, MIGRATING, ARRIVING, Do.ADOPT, "the destination fetches what is missing (post-copy)"),
     row(FINISHED, MIGRATING, ARRIVING, Do.AGAIN, "the destination fetches what is missing (post-copy)"),
@@ -122,6 +116,7 @@ QEMU = (
     row(MOVING, PAUSED_OUT, PAUSED, Do.REMOVE_SOURCE, "it arrived paused, as it was", paused=True),
     row(UNDOING, PAUSED_OUT, PAUSED_IN, Do.FINISH_CANCELLED, "perform failed: the destination's copy is not whole"),
     row(EVERY, PAUSED_OUT, PAUSED_IN, Do.FINISH, "all of it was copied, and it stands still on both sides"),
+    row(UNMOVED, PAUSED_OUT, {ABSENT, *STOPPED}, Do.AGAIN, "perform was never called: somebody else is moving it"),
     row(
         FINISHED, PAUSED_OUT, ABSENT, Do.ASK, "it has run on the destination and is not there: newer than the source's"
     ),
@@ -180,7 +175,7 @@ P2P = (
 
 VZ = (
     row(
-        {UNMOVED, PERFORMING, PERFORMED, FINISHING, UNDOING},
+        {PERFORMING, PERFORMED, FINISHING, UNDOING},
         MIGRATING,
         NOT_THERE,
         Do.ABORT,

@@ -29,6 +29,8 @@ from worker.hypervisors.params import out_of_range
 MIGRATE = "vmrelay.v1.migrate"
 CANCEL = "vmrelay.v1.cancel"
 TUNE = "vmrelay.v1.tune"
+RESOLVE = "vmrelay.v1.resolve"
+RETRY = "vmrelay.v1.retry"
 PHASE = "vmrelay.v1.phase."
 """Task names: ``PHASE + "begin"`` and so on."""
 SCHEDULER_QUEUE = "scheduler"
@@ -40,6 +42,7 @@ PROGRESS = "PROGRESS"
 IDENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 """A migration's id is the id of the task that asked for it, and part of the names of Redis keys."""
 
+Ident = Annotated[str, StringConstraints(pattern=f"^{IDENT.pattern}$", max_length=128)]
 NAME = re.compile(r"[^\x00-\x1f/]{1,255}")
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f/]+$")]
 FlagText = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
@@ -132,7 +135,7 @@ class TuneRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    migration: Annotated[str, StringConstraints(pattern=f"^{IDENT.pattern}$", max_length=128)]
+    migration: Ident
     """The id of a migration that performs now."""
     kind: TuningKind
     """``set-downtime``, ``set-speed``, ``set-postcopy-speed`` or ``postcopy``."""
@@ -156,6 +159,40 @@ class TuneRequest(BaseModel):
             unit = "milliseconds" if self.kind is TuningKind.DOWNTIME else "MiB/s"
             raise ValueError(f"{self.kind} takes a value of {limits[0]} to {limits[1]} {unit}")
         return self
+
+    @classmethod
+    def parse(cls, document: dict[str, Any]) -> Self:
+        """Check a request. Raises ``Rejected`` (``malformed``) that names every wrong field."""
+        return _parsed(cls, document)
+
+
+class ResolveRequest(BaseModel):
+    """The arguments of ``vmrelay.v1.resolve``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    migration: Ident
+    """The id of a migration that is in doubt, or that nobody carries on."""
+    assume_dead: Name | None = None
+    """One of its two hosts, which is powered off or fenced: whatever it had of the guest is taken to be gone."""
+    requested_by: Text = ""
+    """Who asks, for the record."""
+
+    @classmethod
+    def parse(cls, document: dict[str, Any]) -> Self:
+        """Check a request. Raises ``Rejected`` (``malformed``) that names every wrong field."""
+        return _parsed(cls, document)
+
+
+class RetryRequest(BaseModel):
+    """The arguments of ``vmrelay.v1.retry``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    migration: Ident
+    """The id of a migration that failed, was cancelled, or waits for its next attempt."""
+    requested_by: Text = ""
+    """Who asks, for the record."""
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> Self:
@@ -204,6 +241,8 @@ class Look(BaseModel):
     at: float
     busy: str = ""
     """The phase that this side's agent is still in, of this very attempt."""
+    assumed: bool = False
+    """Nobody looked: an operator says that the host is down for good."""
 
 
 class Recovering(BaseModel):
@@ -219,6 +258,8 @@ class Recovering(BaseModel):
     why: str
     since: float
     """Seconds of Redis's clock."""
+    epoch: int = 0
+    """The interrupted phase's."""
     at: str
     """The host that looks next."""
     still: float = 0.0

@@ -1,4 +1,4 @@
-"""What one agent has in hand: the phases that its threads run now, and results that nobody took."""
+"""What one agent has in hand: the phases that its threads run now, and what the last ones returned."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from worker.contract import Baton
+from worker.contract import RECOVER, Baton
 
 MOST_KEPT = 256
 """So many results are kept at most; the oldest go first."""
@@ -40,19 +40,26 @@ class Running:
             return token in self._phases
 
     def busy_with(self, migration: str, besides: str) -> str:
-        """The phase of a migration that is still running here under another token than ``besides``, or ""."""
+        """The phase of a migration that is still running here under another token than ``besides``, or "".
+
+        Looks of a recovery do not count: the one before may not have ended when the next message comes.
+        """
         with self._lock:
-            found = (name for token, (of, name) in self._phases.items() if of == migration and token != besides)
-            return next(found, "")
+            phases = [(token, name) for token, (of, name) in self._phases.items() if of == migration]
+        return next((name for token, name in phases if token != besides and name != RECOVER), "")
 
     def keep(self, phase: str, after: Baton) -> None:
-        """What a phase returned whose claim was taken over meanwhile: whoever recovers the attempt asks for it."""
+        """What a phase returned, in case that its message comes again or somebody recovers the attempt.
+
+        Redis may forget the last second: then what was done must not be done twice.
+        """
         with self._lock:
             self._kept[after.migration, after.attempt, phase] = after
             while len(self._kept) > MOST_KEPT:
                 del self._kept[next(iter(self._kept))]
 
-    def take(self, migration: str, attempt: int, phase: str) -> Baton | None:
-        """What was kept of a phase, once."""
+    def kept(self, phase: str, before: Baton, epoch: int | None = None) -> Baton | None:
+        """What was kept of a phase of this attempt, done in ``before``'s epoch or the one given."""
         with self._lock:
-            return self._kept.pop((migration, attempt, phase), None)
+            after = self._kept.get((before.migration, before.attempt, phase))
+        return after if after is not None and after.epoch == (before.epoch if epoch is None else epoch) else None

@@ -140,7 +140,7 @@ def test_a_definition_is_sealed_before_it_is_kept(ask: Ask, runtime: Runtime, tm
     runtime.settings.seal_key_file = tmp_path / "seal.key"
     ensure_key(runtime.settings.key_file)
     record = ask(params={"persistent_xml": SECRET, "bandwidth": 7})
-    kept = json.dumps(admission.fields_of(record)) + dispatch.text(dispatch.first_baton(record))
+    kept = json.dumps(record.asked_fields) + dispatch.text(dispatch.first_baton(record))
     assert "hunter2" not in kept
     opened = open_documents(load_key(runtime.settings.key_file), record.params, "m")
     assert opened == {"persistent_xml": SECRET, "bandwidth": 7}

@@ -231,17 +231,30 @@ class Journal(Hosts, Outcomes):
 
     # -- recovery -------------------------------------------------------------------------------
 
-    def recover(self, found: Record, host: str, baton: str, told: Mapping[str, Any], patience: int) -> bool:
+    def recover(
+        self, found: Record, host: str, baton: str, told: Mapping[str, Any], patience: int, fields: Fields | None = None
+    ) -> bool:
         """Void what was claimed or sent for an attempt, and queue a look at its hosts, at ``host`` first.
 
         False where the record has gone on since it was read (``recover.lua``).
         """
         where = (found.id, found.epoch, found.phase, found.step, found.token)
-        return bool(self._run("recover", *where, host, baton, json.dumps(told), patience)[0] == "OK")
+        answer = self._run("recover", *where, host, baton, json.dumps(told), patience, _flat(fields or {}))
+        return bool(answer[0] == "OK")
 
-    def waiting(self, ident: str, epoch: int, host: str, why: str) -> bool:
+    def restore(self, lost: Record, host: str, baton: str, told: Mapping[str, Any], patience: int) -> str:
+        """Put a migration that Redis forgot into recovery, at ``host`` first: ``OK``, ``SAME`` or ``BUSY``."""
+        fields, told_text = _flat(lost.asked_fields), json.dumps(told)
+        return str(self._run("restore", lost.id, fields, lost.attempt, lost.epoch, host, baton, told_text, patience)[0])
+
+    def waiting(self, ident: str, epoch: int, host: str, why: str, shown: Shown = ("", "", 0)) -> bool:
         """Tell that a migration waits for a host; whether that is news (``waiting.lua``)."""
-        return bool(self._run("waiting", ident, epoch, host, why)[0] == "OK")
+        return bool(self._run("waiting", ident, epoch, host, why, *shown)[0] == "OK")
+
+    def hasten(self, ident: str, told: Mapping[str, Any]) -> tuple[str, str]:
+        """Let the next attempt of a migration that failed for now start at once (``hasten.lua``)."""
+        answer = self._run("hasten", ident, json.dumps(told))
+        return str(answer[0]), str(answer[1]) if len(answer) > 1 else ""
 
     def now(self) -> float:
         """Redis's clock, in seconds: the one clock that all processes share."""

@@ -123,6 +123,26 @@ class Record:
             "convergence": {name: str(v) if isinstance(v, StallAction) else v for name, v in steering.items()},
         }
 
+    @property
+    def asked_fields(self) -> dict[str, str | int | float | None]:
+        """What the journal stores of a new record: what was asked for."""
+        return {
+            "domain": self.domain,
+            "uuid": self.uuid,
+            "source": self.source,
+            "destination": self.destination,
+            "destination_name": self.destination_name,
+            "driver": self.driver,
+            "flags": self.flags,
+            "flags_label": self.flags_label,
+            "params": json.dumps(self.params) if self.params else None,
+            "deadline_seconds": self.deadline_seconds,
+            "attempts_allowed": self.attempts_allowed,
+            "convergence": convergence_text(self.convergence),
+            "requested_by": self.requested_by,
+            "request_reason": self.request_reason,
+        }
+
     def document(self) -> dict[str, Any]:
         """The migration as users see it: the result of the task, and ``-o json``."""
         return {

@@ -15,5 +15,7 @@ if ARGV[7] == '1' then
   redis.call('INCR', prefix .. 'domains:' .. source .. ':v')
   redis.call('INCR', prefix .. 'domains:' .. destination .. ':v')
 end
-conclude(cjson.decode(ARGV[4]), ARGV[5], ARGV[6])
+local fields, warned = cjson.decode(ARGV[4]), redis.call('HGET', record, 'warning')
+if warned and fields.warning then fields.warning = warned .. '; ' .. fields.warning end
+conclude(fields, ARGV[5], ARGV[6])
 return {'OK', redis.call('HGETALL', record)}
