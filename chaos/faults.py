@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -39,7 +40,37 @@ def strike(stage: Stage, cell: Cell, walk: Walk) -> float:
     if cell.fault == Fault.REDIS_LOST_SECOND:
         # Whatever stands still now has been journaled since the mark before; that is lost.
         stage.tail = walk.marks[-1 if cell.when == When.AFTER else -2] if len(walk.marks) > 1 else walk.marks[0]
-    return kill(stage, killed(stage, cell.fault), walk.go_on)
+    ended = kill(stage, killed(stage, cell.fault), walk.go_on)
+    if cell.then in (Fault.DUPLICATE, Fault.LOSS) and stage.process(stage.hosts[1]) not in killed(stage, cell.fault):
+        # The message that is to be caught is for the host that can tell more. Where its agent died as well, the
+        # new one sends it to itself before it consumes.
+        walk.hold(stage.hosts[1])
+    return ended
+
+
+def second(stage: Stage, cell: Cell, walk: Walk) -> float:
+    """The cell's second fault, as soon as the recovery from the first one, or the next attempt, begins; its end."""
+    until(lambda: _has_consequences(walk), "the recovery begins")
+    if cell.then not in (Fault.DUPLICATE, Fault.LOSS):
+        return kill(stage, killed(stage, cell.then), walk.go_on)
+    record = stage.record(walk.ident)
+    walk.hold(record.host if record is not None else stage.hosts[0])
+    (queue, message), *_ = until(lambda: _recover_messages(walk), "the message of the recovery")
+    if cell.then == Fault.LOSS:
+        stage.journal.client.lrem(queue, 1, message)
+    else:
+        stage.journal.client.lpush(queue, message)
+    walk.go_on()
+    return time.monotonic()
+
+
+def _has_consequences(walk: Walk) -> bool:
+    return bool(walk.stage.events(walk.ident, "recovering") or walk.stage.events(walk.ident, "backoff"))
+
+
+def _recover_messages(walk: Walk) -> list[tuple[str, str]]:
+    waiting = [found for host in walk.stage.hosts for found in walk.stage.messages(host)]
+    return [found for found in waiting if json.loads(found[1])["headers"]["task"].endswith(".recover")]
 
 
 def kill(stage: Stage, names: tuple[str, ...], then: Callable[[], None] | None = None) -> float:

@@ -36,7 +36,7 @@ class Walk:
         for number, current in enumerate(HOPS):
             consumer, goal = self.consumer(current), number == target
             if number == 0:
-                self._hold(consumer, delivered=goal and when == When.AFTER)
+                self.hold(consumer, delivered=goal and when == When.AFTER)
                 self.ident = self.stage.migrate(self.guest, self.stage.hosts[1])
             self._queued(current, catch == current)
             self.marks.append(self.stage.mark())
@@ -88,7 +88,7 @@ class Walk:
     def _run(self, hop: str, stay: bool) -> None:
         """Let the hop's message be taken; the host stands still, so that the phase runs and does not end."""
         if hop == ENTRY:
-            self._hold(self.consumer("begin"), delivered=False)
+            self.hold(self.consumer("begin"), delivered=False)
             self._release("scheduler")
             return
         host = self.consumer(hop)
@@ -112,7 +112,7 @@ class Walk:
             until(self.has_ended, "the migration has ended")
             return
         following = HOPS[HOPS.index(hop) + 1]
-        self._hold(self.consumer(following), delivered=stay)
+        self.hold(self.consumer(following), delivered=stay)
         self._thaw(self.consumer(hop))
         self.stage.in_phase(self.ident, following, "queued")
 
@@ -121,7 +121,8 @@ class Walk:
         record = self.stage.record(self.ident)
         return record is not None and record.state == "ended"
 
-    def _hold(self, name: str, *, delivered: bool) -> None:
+    def hold(self, name: str, *, delivered: bool = False) -> None:
+        """Have the consumer of a queue stand still; see ``Stage.hold``."""
         self.stage.hold(name, delivered=delivered)
         self._held.add(name)
 

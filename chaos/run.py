@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+import traceback
 from dataclasses import dataclass, field
 
 import redis
 
 from chaos.cells import ENTRY, Cell, Fault, When
-from chaos.faults import kill, killed, strike
+from chaos.faults import second, strike
 from chaos.judge import Watch, is_over, is_whole, wrongs
 from chaos.moments import Walk
 from chaos.stage import Guest, NotReached, Stage, until
@@ -55,8 +56,10 @@ def run(stage: Stage, cell: Cell, number: int, patience: float) -> Result:
         if result.passed:
             _back(stage, guest, result)
             stage.remove_guest(guest)
-    except (NotReached, RelayError, redis.RedisError, OSError) as error:
+    except (NotReached, RelayError, redis.RedisError) as error:
         result.wrongs.append(f"{type(error).__name__}: {error}")
+    except Exception:  # a mistake in here is a failed cell; the others go on
+        result.wrongs.append(traceback.format_exc())
     result.died = stage.keeper.deaths[deaths:]
     result.wrongs += [f"{name} died, and nobody had killed it" for name in sorted(set(result.died))]
     return result
@@ -72,10 +75,11 @@ def _judged(stage: Stage, cell: Cell, guest: Guest, patience: float, result: Res
                 stage.cancel(walk.ident)
             ended = strike(stage, cell, walk)
             if cell.then:
-                ended = _second(stage, cell, walk)
+                ended = second(stage, cell, walk)
             result.settle_seconds = _settle(stage, guest, walk, ended, patience, result)
         finally:
             walk.go_on()
+    stage.await_hosts()
     result.still_seconds = watch.still_seconds
     result.wrongs += watch.seen + wrongs(stage, guest, walk.ident, before)
     if (record := stage.record(walk.ident)) is not None:
@@ -91,12 +95,6 @@ def _moment(cell: Cell) -> tuple[str, str, str]:
     if cell.hop == ENTRY and cell.when == When.DURING:
         return "perform", When.DURING, catch  # a request is dealt with as long as its migration lasts
     return cell.hop, cell.when, catch
-
-
-def _second(stage: Stage, cell: Cell, walk: Walk) -> float:
-    """The second fault, as soon as the recovery from the first one has begun."""
-    until(lambda: stage.events(walk.ident, "recovering"), "the recovery begins")
-    return kill(stage, killed(stage, cell.then))
 
 
 def _settle(stage: Stage, guest: Guest, walk: Walk, ended: float, patience: float, result: Result) -> float | None:

@@ -77,6 +77,9 @@ class SimulatedStage(Stage):
         for host in self.hosts:
             command = [sys.executable, "-m", "worker.hypervisors.simulator", host, *config]
             self.keeper.add(self.host_process(host), command)
+
+    def await_hosts(self) -> None:
+        """See ``Stage``."""
         until(lambda: all(self._answers(host) for host in self.hosts), "the simulated hosts answer", READY_SECONDS)
 
     def host_process(self, host: str) -> str:

@@ -96,6 +96,7 @@ class Stage(ABC):
     """A relay over two hosts. Subclasses bring the hosts, the guests on them, and the eyes that see these."""
 
     hosts: ClassVar[tuple[str, str]] = ("alpha", "beta")
+    keeper_class: ClassVar[type[Keeper]] = Keeper
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -112,7 +113,7 @@ class Stage(ABC):
             if not name.startswith("VMRELAY_") and name != "PYTHONDONTWRITEBYTECODE"
         }
         environment |= {"VMRELAY_CONFIG": str(folder / "vmrelay.toml"), "PYTHONPATH": str(ROOT)}
-        self.keeper = Keeper(folder, environment)
+        self.keeper = self.keeper_class(folder, environment)
         self.journal = Journal(connect(self.url))
         self.celery = Celery("chaos", broker=self.url, backend=self.url)
         self.tail: int | None = None
@@ -126,7 +127,11 @@ class Stage(ABC):
 
     @abstractmethod
     def start_hosts(self) -> None:
-        """Start the hosts; returns when they serve."""
+        """Have the keeper start the hosts."""
+
+    @abstractmethod
+    def await_hosts(self) -> None:
+        """Wait until all hosts answer."""
 
     @abstractmethod
     def host_process(self, host: str) -> str:
@@ -154,6 +159,10 @@ class Stage(ABC):
 
     # -- life ---------------------------------------------------------------------------------------
 
+    def agent_command(self, host: str) -> list[str]:
+        """The command that runs a host's agent."""
+        return [sys.executable, "-m", "worker.cli.main", "agent", host]
+
     def __enter__(self) -> Self:
         try:
             self.start()
@@ -170,9 +179,10 @@ class Stage(ABC):
         command = server_command(find_server(), self.folder / "redis", self.port, "everysec")
         self.keeper.add("redis", command, self._cut_tail)
         self.start_hosts()
+        self.await_hosts()
         until(lambda: answers(self.port), "Redis answers", READY_SECONDS)
         for host in self.hosts:
-            self.keeper.add(f"agent-{host}", [sys.executable, "-m", "worker.cli.main", "agent", host])
+            self.keeper.add(f"agent-{host}", self.agent_command(host))
         self.keeper.add("scheduler", [sys.executable, "-m", "worker.cli.main", "scheduler"])
         self.await_ready()
 
@@ -183,7 +193,8 @@ class Stage(ABC):
         self.journal.client.close()
 
     def await_ready(self) -> None:
-        """Wait until agents and scheduler consume their queues."""
+        """Wait until the hosts answer, and agents and scheduler consume their queues."""
+        self.await_hosts()
         names = [*self.hosts, "scheduler"]
 
         def ready() -> bool:
@@ -229,7 +240,7 @@ class Stage(ABC):
 
     def _blocked(self) -> list[str]:
         clients = cast(list[dict[str, str]], self.journal.client.client_list())
-        return [found["id"] for found in clients if found["cmd"] == "brpop" and "b" in found["flags"]]
+        return [found["id"] for found in clients if found["cmd"] in ("brpop", "blmove") and "b" in found["flags"]]
 
     def _unblock(self) -> None:
         for client in self._blocked():
