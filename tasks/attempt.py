@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tasks.recovery import FRESH_SECONDS
 from worker.contract import Baton, ErrorInfo
 from worker.errors import DRAINED, Retry
 from worker.hypervisors.base import DomainState, Phase
@@ -49,13 +50,15 @@ def following(phase: Phase, failed: bool) -> Phase | None:
     return order[position] if position < len(order) else None
 
 
-def may_undo(baton: Baton) -> bool:
+def may_undo(baton: Baton, waited_seconds: float = 0.0) -> bool:
     """Whether the source may be told to run on: it is proved that the destination does not.
 
-    Before perform nothing can run there; afterwards finish must have seen, in this attempt, that nothing
-    is left there.
+    Before perform nothing can run there; afterwards finish must have seen, just before this phase and
+    ``waited_seconds`` in the queue, that nothing is left there.
     """
-    return not baton.performed or baton.destination_state is DomainState.ABSENT
+    if not baton.performed:
+        return True
+    return baton.destination_state is DomainState.ABSENT and waited_seconds <= FRESH_SECONDS
 
 
 MOVED_ON = (DomainState.PAUSED_OUT, DomainState.ABSENT)

@@ -44,6 +44,7 @@ def run(task: Task[..., Any], phase: Phase, raw: dict[str, Any]) -> dict[str, An
 def _run(task: Task[..., Any], agent: Agent, phase: Phase, raw: dict[str, Any], token: str) -> dict[str, Any]:
     baton, claim = claimed(agent, phase, raw, token)
     watch = JournalWatch(agent, baton, phase, token, claim.cancel)
+    watch.waited_seconds = claim.queued_seconds
     started = time.perf_counter()
     try:
         # Where Redis forgot its last second, what was done then is asked for again.

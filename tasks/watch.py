@@ -107,6 +107,8 @@ class JournalWatch:
         self._phase = phase
         self._token = token
         self.cancelled = cancel
+        self.waited_seconds = 0.0
+        """How long the phase was queued."""
         self.stopped_for: Stop | None = None
         self.evicting = ""
         """The other host, where its agent waits no longer for what touches it."""

@@ -103,18 +103,29 @@ def _better_told(first: ErrorInfo | None, failure: HypervisorError | None) -> Er
 def _confirm(agent: Agent, baton: Baton, watch: JournalWatch) -> Baton:
     """Let the source go, or run on where that is proved to be safe; and look at it."""
     undo = baton.cancelled
-    begun = not (baton.error and baton.error.phase == Phase.BEGIN)
-    if undo and not (begun and attempt.may_undo(baton)):
+    if undo and not _is_undone_here(agent, baton, watch):
         return baton.model_copy(update={"source_state": look(agent, baton)})
     try:
         cookie = b"" if undo else _cookie(agent, baton)
         seen = agent.hypervisor.confirm(move_of(agent, baton), cookie, undo, watch).state
-        if undo and seen in (DomainState.PAUSED_OUT, DomainState.PAUSED) and not baton.paused:
+        # Before perform nothing of ours has paused it.
+        if undo and baton.performed and seen in (DomainState.PAUSED_OUT, DomainState.PAUSED) and not baton.paused:
             seen = agent.hypervisor.resume(baton.uuid).state
     except RelayError as error:
         first = baton.error or ErrorInfo.of(error, Phase.CONFIRM)
         return baton.model_copy(update={"error": first, "source_state": look(agent, baton)})
     return baton.model_copy(update={"source_state": seen} | _measured(agent, baton))
+
+
+def _is_undone_here(agent: Agent, baton: Baton, watch: JournalWatch) -> bool:
+    """Whether the source may be told to run on. Where it may not, both sides are looked at first."""
+    if baton.error and baton.error.phase == Phase.BEGIN:
+        return False
+    if not baton.performed:
+        return look(agent, baton) not in attempt.MOVED_ON
+    # What runs here already is resumed by nothing: then its job is freed, however old the look at the destination.
+    waited = 0.0 if look(agent, baton) is DomainState.RUNNING else watch.waited_seconds
+    return attempt.may_undo(baton, waited)
 
 
 def _measured(agent: Agent, baton: Baton) -> dict[str, object]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tasks import phases
 from tasks.attempt import Ending, conclude, following, may_undo, pause_before
+from tasks.recovery import FRESH_SECONDS
 from worker.contract import Baton, ErrorInfo
 from worker.errors import Cancelled, Retry
 from worker.hypervisors.base import DomainState, Phase, Stop
@@ -174,6 +175,13 @@ def test_undo_needs_proof(there: DomainState | None) -> None:
     assert may_undo(BATON)
     baton = BATON.model_copy(update={"performed": True, "destination_state": there})
     assert may_undo(baton) is (there is DomainState.ABSENT)
+
+
+def test_an_old_look_is_no_proof() -> None:
+    """A confirm that waited long in the queue lets nothing run on a look of long ago."""
+    baton = BATON.model_copy(update={"performed": True, "destination_state": DomainState.ABSENT})
+    assert may_undo(baton, FRESH_SECONDS)
+    assert not may_undo(baton, FRESH_SECONDS + 0.1)
 
 
 def test_phases_follow_as_in_libvirt() -> None:
