@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from chaos import report
 from chaos.cells import SLICE, Cell, chosen, simulated
 from chaos.run import Result, run
 from chaos.simulated import SimulatedStage
-from chaos.stage import Stage
 
 STAGES = 3
 PATIENCE_SECONDS = 30.0
@@ -30,7 +30,15 @@ PATIENCE_SECONDS = 30.0
 class Director:
     """Runs cells one after the other on each of several stages, which live on from cell to cell."""
 
-    def __init__(self, cells: Sequence[Cell], make: Callable[[Path], Stage], patience: float, folder: Path) -> None:
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        make: Callable[[Path], Any],
+        patience: float,
+        folder: Path,
+        how: Callable[[Any, Cell, int, float], Result] = run,
+        line: Callable[[Any], str] = report.line,
+    ) -> None:
         self.results: list[Result] = []
         self.kept: list[str] = []
         """Folders of stages on which a cell failed: their logs."""
@@ -38,6 +46,7 @@ class Director:
         for numbered in enumerate(cells):
             self._left.put(numbered)
         self._make, self._patience, self._folder = make, patience, folder
+        self._how, self._line = how, line
         self._lock = threading.Lock()
         self._broken: list[BaseException] = []
 
@@ -71,10 +80,10 @@ class Director:
                     number, cell = self._left.get_nowait()
                 except Empty:
                     break
-                result = run(stage, cell, number, self._patience)
+                result = self._how(stage, cell, number, self._patience)
                 with self._lock:
                     self.results.append(result)
-                    print(report.line(result), flush=True)
+                    print(self._line(result), flush=True)
                 if not result.passed:
                     self.kept.append(f"{folder} ({cell.name})")
                     return

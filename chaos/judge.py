@@ -82,16 +82,17 @@ def wrongs(stage: Stage, guest: Guest, ident: str, outcomes_before: int) -> list
     if record is None or record.state != "ended":
         found = [f"the migration is not terminal: {stage.told(ident)}"]
     else:
-        found = _ended_wrongs(stage, ident, record.outcome, outcomes_before)
+        found = ended_wrongs(stage, ident, record.outcome, outcomes_before)
         place = stage.hosts[1] if record.outcome == "succeeded" else stage.hosts[0]
         if list(stage.copies(guest)) != [place]:
             found.append(f"{record.outcome}, but not on {place}")
     if not is_whole(stage, guest):
         found.append(f"the guest is not in exactly one place: {_shown(stage.copies(guest))}")
-    return found + _held(stage, guest, ident) + stage.leftovers(guest)
+    return found + held(stage, guest, ident) + stage.leftovers(guest)
 
 
-def _ended_wrongs(stage: Stage, ident: str, outcome: str, outcomes_before: int) -> list[str]:
+def ended_wrongs(stage: Stage, ident: str, outcome: str, outcomes_before: int) -> list[str]:
+    """What is wrong with how a migration's end was told."""
     found = []
     if outcome not in OUTCOMES:
         found.append(f"the outcome is '{outcome}'")
@@ -104,7 +105,8 @@ def _ended_wrongs(stage: Stage, ident: str, outcome: str, outcomes_before: int) 
     return found
 
 
-def _held(stage: Stage, guest: Guest, ident: str) -> list[str]:
+def held(stage: Stage, guest: Guest, ident: str) -> list[str]:
+    """Slots and locks that a migration still has."""
     found = [
         f"{host} still has its slot '{direction}'"
         for host in stage.hosts

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +15,7 @@ from chaos.cells import HOPS, When
 from chaos.run import Result
 
 WIDTH = 132
+TITLE = "seconds to settle; f: failed, c: cancelled (else succeeded); number of attempts where not 1"
 
 
 def line(result: Result) -> str:
@@ -37,9 +39,9 @@ def show(results: Sequence[Result], seconds: float, folders: Sequence[str]) -> N
     print(json.dumps(figures(results)))
 
 
-def matrix(results: Sequence[Result]) -> Table:
+def matrix(results: Sequence[Result], title: str = TITLE, shown: Callable[[Any], str] | None = None) -> Table:
     """Faults by phases and moments: the seconds each took to settle, and what became of the migration."""
-    table = Table(title="seconds to settle; f: failed, c: cancelled (else succeeded); number of attempts where not 1")
+    table = Table(title=title)
     table.add_column("fault", no_wrap=True)
     table.add_column("hop")
     for when in When:
@@ -51,13 +53,14 @@ def matrix(results: Sequence[Result]) -> Table:
         rows.setdefault((cell.fault + extra, cell.hop), {})[cell.when] = result
     last = ""
     for (fault, hop), row in sorted(rows.items(), key=lambda item: (item[0][0], HOPS.index(item[0][1]))):
-        cells = [_shown(row[when]) if when in row else "" for when in When]
+        cells = [(shown or shown_shortly)(row[when]) if when in row else "" for when in When]
         table.add_row(fault if fault != last else "", hop, *cells)
         last = fault
     return table
 
 
-def _shown(result: Result) -> str:
+def shown_shortly(result: Result) -> str:
+    """One cell, in the matrix."""
     if not result.passed:
         return "[bold red]FAIL[/]"
     letter = {"failed": " f", "cancelled": " c"}.get(result.outcome, "")
