@@ -23,7 +23,8 @@ SERVER = {
     "socket_timeout": 5,
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
-    "health_check_interval": 5,
+    # A connection that went silent is found out after so long and a second.
+    "health_check_interval": 2,
 }
 
 

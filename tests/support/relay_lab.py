@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from celery import Celery
+from fault_proxy import FaultProxy
 from prometheus_client.parser import text_string_to_metric_families
 
 from worker.embedded import EmbeddedRedis
@@ -81,7 +82,7 @@ class Relay:
     kinds: tuple[str, ...] = ("scheduler", "simulator", "agent")
     """What is started, in this order."""
 
-    def __init__(self, directory: Path, redis: EmbeddedRedis) -> None:
+    def __init__(self, directory: Path, redis: EmbeddedRedis | FaultProxy) -> None:
         self.directory = directory
         self.redis = redis
         self.processes: dict[str, subprocess.Popen[bytes]] = {}

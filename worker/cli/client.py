@@ -16,6 +16,7 @@ from worker.cli import words
 from worker.contract import SCHEDULER_QUEUE
 from worker.errors import Rejected, Unavailable
 from worker.journal import Journal, Record
+from worker.journal.trouble import Trouble, trouble
 from worker.runtime import runtime
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 ACCEPT_SECONDS = 10.0
 """How long a command waits for a scheduler to accept or reject what it enqueued."""
+BRIEFLY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
+"""How often a command tries to enqueue: somebody waits, and can ask again."""
 
 output = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to show it."
@@ -47,12 +50,29 @@ def journal() -> Journal:
 
 
 def enqueue(task: str, arguments: dict[str, Any], ident: str | None = None) -> str:
-    """Send a task by name, as any application would; returns its id."""
+    """Send a task by name, as any application would; returns its id. Raises ``Unavailable`` where Redis refuses it."""
+    from kombu.exceptions import KombuError
+
     from worker.app import app
 
     ident = ident or str(uuid.uuid4())
-    app.send_task(task, kwargs=arguments, task_id=ident, queue=SCHEDULER_QUEUE)
+    try:
+        app.send_task(task, kwargs=arguments, task_id=ident, queue=SCHEDULER_QUEUE, retry_policy=BRIEFLY)
+    except (redis.RedisError, KombuError) as lost:
+        raise _refused(lost) from None
     return ident
+
+
+def _refused(lost: Exception) -> Unavailable:
+    """The error for a request that Redis did not take; kombu wraps what redis-py raised."""
+    why = trouble(lost) or trouble(lost.__cause__ or lost)
+    if why is Trouble.FULL:
+        return Unavailable(
+            "Redis is full (maxmemory) and takes no new requests; those under way go on. Give it memory, "
+            "or lower keep_seconds, and ask again",
+            code=why,
+        )
+    return Unavailable(f"Redis did not take the request ({lost}); see 'vmrelay doctor'", code=why or Trouble.AWAY)
 
 
 def ask(task: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -86,14 +106,25 @@ def await_record(ident: str, seconds: float = ACCEPT_SECONDS) -> Record | None:
     return None
 
 
+def is_over(record: Record) -> bool:
+    """Whether nothing more happens to a migration by itself."""
+    return record.state in ("ended", "in-doubt")
+
+
 def follow(
-    ident: str, listener: Listener, seconds: float | None, look: Callable[[Record], None] | None = None
+    ident: str,
+    listener: Listener,
+    seconds: float | None,
+    look: Callable[[Record], None] | None = None,
+    *,
+    after: str = "0",
+    over: Callable[[Record], bool] = is_over,
 ) -> Record | None:
-    """Hand a migration's events to ``listener`` until it ended or is in doubt; ``None`` on time-out.
+    """Hand a migration's events (those after ``after``) to ``listener`` until it is over; ``None`` on time-out.
 
     ``look`` gets the record itself, at least once a second.
     """
-    book, after = journal(), "0"
+    book = journal()
     deadline = time.monotonic() + seconds if seconds is not None else None
     while True:
         left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
@@ -103,7 +134,7 @@ def follow(
             after = at
             listener(kind, data)
         record = book.record(ident)
-        if record is None or record.state in ("ended", "in-doubt"):
+        if record is None or over(record):
             for _, kind, data in book.events(ident, after):
                 listener(kind, data)
             return record
