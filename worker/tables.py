@@ -46,6 +46,14 @@ class Table:
     """The rows that decide a stage, a source and a destination, in order: more than one where conditions differ."""
 
 
+def listed(words: Sequence[str], every: Sequence[str]) -> str:
+    """A set of words as a cell shows it: ``any``, those that are in it, or those that are not."""
+    if not words:
+        return "any"
+    others = [word for word in every if word not in words]
+    return "any but " + ", ".join(others) if len(others) < len(words) / 2 else ", ".join(words)
+
+
 _sources: list[Callable[[], Sequence[Table]]] = []
 
 

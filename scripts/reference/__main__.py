@@ -11,6 +11,7 @@ import contract
 import hypervisors
 import journal
 import operation
+import recovery
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 PAGES: dict[str, Callable[[], str]] = {
@@ -22,6 +23,9 @@ PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": operation.metrics,
     "migrate-request.schema.json": contract.migrate_schema,
     "params.md": hypervisors.params,
+    "recovery.md": recovery.recovery,
+    "resolve-request.schema.json": contract.resolve_schema,
+    "retry-request.schema.json": contract.retry_schema,
     "sdk-errors.md": hypervisors.sdk_errors,
     "settings.md": operation.settings,
     "tune-request.schema.json": contract.tune_schema,

@@ -17,10 +17,15 @@ from worker.contract import (
     MIGRATE,
     PHASE,
     PROGRESS,
+    RECOVER,
+    RESOLVE,
+    RETRY,
     SCHEDULER_QUEUE,
     TUNE,
     TUNING_RANGES,
     MigrateRequest,
+    ResolveRequest,
+    RetryRequest,
     TuneRequest,
 )
 from worker.errors import RelayError
@@ -45,15 +50,16 @@ RESULT = {
     "attempts": "how many there were",
     "retries": "calls repeated inside phases",
     "phases": "every phase that ended: name, host, seconds, queued_seconds, attempt, and error where it failed",
-    "phase": "the one under way, or null",
+    "phase": "the one under way, or null; `recover` while an interrupted attempt is brought to its end",
     "progress": "what the hypervisor last told of a perform under way, or null",
+    "waiting": "null, or what it waits for while an attempt cannot go on: host, why, since (milliseconds of Unix time)",
     "seconds": "from the first phase's admission to the end",
     "downtime_seconds": "how long the guest stood still, as its hypervisor measured it; null where it did not",
     "transferred_bytes": "as the hypervisor counted them; null where it did not",
     "total_seconds": "the hypervisor's own total of the successful move; null where it does not tell",
     "iterations": "rounds of copying memory; null where the hypervisor does not count them",
     "stalled": "null, or the last verdict that perform would not come to an end: the data of the event `stalled`",
-    "warning": "null, or what went wrong although the domain moved",
+    "warning": "null, or what went wrong although the domain moved, or which host was assumed dead",
     "error": "null, or code and message of what decided the outcome",
     "requested_by": "as the request said",
     "reason": "as the request said",
@@ -65,17 +71,25 @@ EVENTS = {
     "backoff": "the attempt failed and another follows: attempt, delay_seconds, code, class, message",
     "cancel": "somebody asked for it to stop: by",
     "ended": "it is over: outcome, reason",
+    "hastened": "somebody asked for the next attempt to start at once: by",
     "in-doubt": "it needs an operator: source_state, destination_state, why",
     "phase": "a phase was taken by its agent: attempt, phase, host",
-    "phase-ended": "a phase is over: phase, host, attempt, seconds, queued_seconds, error and message where it failed",
+    "phase-ended": "a phase is over: phase, host, attempt, seconds, queued_seconds, error and message where it failed. "
+    "Of `recover`, one look at one host: stage, source and destination (what they show), decided (a list of action, "
+    "side, why; see [recovery.md](recovery.md))",
     "progress": "how far perform is: percent and what the hypervisor tells",
     "republished": "a phase message nobody took was sent again: phase",
+    "recovering": "an attempt was interrupted, or an operator asked for another look, and both hosts are looked at: "
+    "phase and step that were found, host, stage, why, by, dead (the hosts that are assumed dead)",
+    "restored": "Redis had forgotten the migration, its agent wrote it anew, and both hosts are looked at: phase, "
+    "host, stage",
     "retry": "a call is about to be repeated: phase, host, number, delay_seconds, class, code, message",
     "stalled": "perform does not come to an end by itself: kind (`not-converging`, `no-data`, `timeout`), reason, "
     "iteration, dirty_bytes_per_second, bandwidth_bytes_per_second, expected_downtime_seconds, action (what is done "
     "about it), detail",
     "started": "an attempt has its slots: attempt",
     "tuned": "what became of a tuning: tuning (its id), kind, value, error (null, or code and message), requested_by",
+    "waiting": "nothing can be done until a host is back: host, why, since (milliseconds of Unix time)",
 }
 EXAMPLE = Record(
     id="3f2a91c0-8a54-4d0e-9d86-2f6c2f6f0a11",
@@ -110,6 +124,16 @@ def tune_schema() -> str:
     return _schema(TuneRequest)
 
 
+def resolve_schema() -> str:
+    """``docs/reference/resolve-request.schema.json``."""
+    return _schema(ResolveRequest)
+
+
+def retry_schema() -> str:
+    """``docs/reference/retry-request.schema.json``."""
+    return _schema(RetryRequest)
+
+
 def _schema(model: type[BaseModel]) -> str:
     document = model.model_json_schema()
     document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -140,6 +164,14 @@ def contract() -> str:
         + "; ".join(f"`{kind}` takes {low} to {high}" for kind, (low, high) in TUNING_RANGES.items())
         + ". `answer` is `asked`: the agent does it at its next look, and the event `tuned` that names the same "
         "`tuning` tells what became of it, with the error code `too-late` where perform ended first.",
+        _arguments(RESOLVE, ResolveRequest)
+        + " The JSON Schema is [resolve-request.schema.json](resolve-request.schema.json). `answer` is `looking`: both "
+        "hosts are looked at anew, and the events tell what was seen and done. What goes on by itself is refused. With "
+        "`assume_dead` the record gets a `warning`.",
+        _arguments(RETRY, RetryRequest)
+        + " The JSON Schema is [retry-request.schema.json](retry-request.schema.json). `answer` is `asked`, and "
+        "`migration` the id of the new migration, whose `reason` names the old one; or `hastened`, where the migration "
+        "waited for its next attempt, which may start at once.",
         _states(),
         "## Result document\n\nWhat the task returns, `AsyncResult(id).result` holds, and `-o json` prints.\n\n"
         + table(["field", "meaning"], [[code(name), text] for name, text in RESULT.items()])
@@ -152,7 +184,7 @@ def contract() -> str:
 
 
 def _tasks() -> str:
-    phases = ", ".join(code(PHASE + phase) for phase in Phase)
+    phases = ", ".join(code(PHASE + phase) for phase in (*Phase, RECOVER))
     rows = [
         [code(MIGRATE), code(SCHEDULER_QUEUE), "the fields below, by name", "the result document"],
         [
@@ -162,6 +194,8 @@ def _tasks() -> str:
             "`migration`, `answer`, `detail`",
         ],
         [code(TUNE), code(SCHEDULER_QUEUE), "the fields below, by name", "`migration`, `tuning`, `answer`"],
+        [code(RESOLVE), code(SCHEDULER_QUEUE), "the fields below, by name", "`migration`, `answer`"],
+        [code(RETRY), code(SCHEDULER_QUEUE), "the fields below, by name", "`migration`, `answer`"],
     ]
     return (
         "## Tasks and queues\n\n"

@@ -44,7 +44,7 @@ FIELDS = {
     "requested_by": "as the request said",
     "request_reason": "as the request said",
     "attempt": "the number of the attempt, from 1; 0 before the first",
-    "epoch": "goes up with each attempt: messages of an older one are stale",
+    "epoch": "goes up with each attempt and each recovery: messages of an older one are stale",
     "phase": "the phase queued or running",
     "step": "`queued` or `running`",
     "owner": "the host whose agent runs the phase",

@@ -102,7 +102,7 @@ def test_the_command_says_it_after_the_error() -> None:
 def test_an_outcome_says_it_too(capsys: pytest.CaptureFixture[str]) -> None:
     """A migration that failed for what the operator can mend ends with how."""
     failed = Record("m", "ended", domain="web", outcome="failed", reason="VIR_ERR_INTERNAL_ERROR", error=POSTCOPY)
-    progress._say_outcome(failed)
+    progress.say_outcome(failed)
     assert "next: QEMU needs userfaultfd on both hosts" in capsys.readouterr().err
-    progress._say_outcome(replace(failed, error="it broke"))
+    progress.say_outcome(replace(failed, error="it broke"))
     assert "next:" not in capsys.readouterr().err

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from worker.journal.record import Record
+
 
 class Hint(NamedTuple):
     """A way out, and the errors that it is for: those with this code (any where empty) and this in the message."""
@@ -71,3 +73,19 @@ def hint(code: str, message: str) -> str:
         (way.text for way in HINTS if way.code in ("", code) and way.contains in message),
         "",
     )
+
+
+def way_on(record: Record) -> str:
+    """What an operator does about a migration that does not go on by itself; empty where it does, or is over."""
+    if record.state == "in-doubt":
+        return (
+            f"look for {record.domain} on {record.source} and {record.destination}, put right what is wrong, and close "
+            f"it: vmrelay resolve {record.id}"
+        )
+    if record.state == "active" and record.waiting:
+        host = record.waiting["host"]
+        return (
+            f"bring {host} and its agent back, and it goes on by itself; if {host} is off for good: "
+            f"vmrelay resolve {record.id} --assume-dead {host}"
+        )
+    return ""

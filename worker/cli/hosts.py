@@ -1,20 +1,14 @@
-"""``vmrelay hosts`` and ``doctor``."""
+"""``vmrelay hosts``."""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
 from typing import Any
 
 import click
-import redis
 
 from worker.cli import client
-from worker.cli.exits import FAILED
-from worker.errors import RelayError
-from worker.runtime import Runtime, runtime
+from worker.runtime import runtime
 
 
 @click.command(short_help="List the hosts and their domains.")
@@ -23,7 +17,8 @@ from worker.runtime import Runtime, runtime
 def hosts(domains: bool, output: str) -> None:
     """List the hosts of the inventory: their agent, their load, their domains as last published.
 
-    An agent is up, draining or down; 'no answer' is one whose hypervisor does not answer it.
+    An agent is up, draining or down; 'no answer' is one whose hypervisor does not answer it. 'wait' counts the
+    migrations that can only go on when the host is back.
 
     \b
     Example:
@@ -31,6 +26,7 @@ def hosts(domains: bool, output: str) -> None:
     """
     book, inventory = client.journal(), runtime().inventory
     agents = book.agents(inventory)
+    waiting = Counter(record.waiting["host"] for record in book.standing() if record.waiting)
     shown: list[dict[str, Any]] = []
     for name, host in inventory.items():
         leaving, entering = book.load_of(name)
@@ -44,6 +40,7 @@ def hosts(domains: bool, output: str) -> None:
                 "max_outgoing": host.settings.max_outgoing,
                 "incoming": entering,
                 "max_incoming": host.settings.max_incoming,
+                "waiting": waiting[name],
                 "labels": host.settings.labels,
                 "domains": book.domains(name),
             }
@@ -53,7 +50,7 @@ def hosts(domains: bool, output: str) -> None:
         return
     from rich.table import Table
 
-    table = Table("host", "driver", "agent", "out", "in", "domains", box=None)
+    table = Table("host", "driver", "agent", "out", "in", "wait", "domains", box=None)
     for host_shown in shown:
         own = host_shown["domains"]
         table.add_row(
@@ -62,6 +59,7 @@ def hosts(domains: bool, output: str) -> None:
             host_shown["agent"],
             f"{host_shown['outgoing']}/{host_shown['max_outgoing']}",
             f"{host_shown['incoming']}/{host_shown['max_incoming']}",
+            str(host_shown["waiting"]),
             ", ".join(f"{d['name']} ({d['state']})" for d in own) if domains else str(len(own)),
         )
     client.show_table(table)
@@ -73,97 +71,3 @@ def _agent_state(agent: dict[str, Any] | None) -> str:
     if not agent.get("answers", True):
         return "no answer"
     return "draining" if agent.get("draining") else "up"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that doctor looked at."""
-
-    name: str
-    ok: bool
-    detail: str
-    fatal: bool = True
-    """Whether vmrelay cannot work without it; the rest is advice."""
-
-
-@click.command(short_help="Check that everything vmrelay needs is there.")
-@client.output
-@click.pass_context
-def doctor(ctx: click.Context, /, output: str) -> None:
-    """Check settings, seal key, Redis and agents; exit code 1 where something necessary is missing.
-
-    \b
-    Example:
-      vmrelay doctor
-    """
-    found = list(_checks())
-    if output == "json":
-        client.as_json([{"name": c.name, "ok": c.ok, "detail": c.detail, "fatal": c.fatal} for c in found])
-    else:
-        from rich.table import Table
-
-        table = Table(box=None, show_header=False)
-        for check in found:
-            word = "[green]ok[/]" if check.ok else "[red]FAIL[/]" if check.fatal else "[yellow]advice[/]"
-            table.add_row(word, check.name, check.detail)
-        client.show_table(table)
-    ctx.exit(0 if all(check.ok or not check.fatal for check in found) else FAILED)
-
-
-def _checks() -> Iterator[Check]:
-    try:
-        parts = runtime()
-    except RelayError as wrong:
-        yield Check("settings", False, str(wrong))
-        return
-    number = len(parts.inventory)
-    yield Check("settings", number > 0, f"{number} hosts" if number else "no hosts; name them in [hosts.NAME]")
-    yield _key(parts)
-    try:
-        yield from _redis(parts)
-        yield from _agents(parts)
-    except redis.RedisError as lost:
-        yield Check("redis", False, f"does not answer: {lost}")
-
-
-def _key(parts: Runtime) -> Check:
-    from worker.seal import load_key
-
-    try:
-        load_key(parts.settings.key_file)
-    except RelayError as wrong:
-        return Check("seal key", False, str(wrong))
-    return Check("seal key", True, str(parts.settings.key_file))
-
-
-def _redis(parts: Runtime) -> Iterator[Check]:
-    server = parts.journal.client
-    about = server.info()
-    yield Check("redis", True, f"version {about.get('valkey_version') or about['redis_version']}")
-    policy = about.get("maxmemory_policy", "unknown")
-    yield Check("eviction", policy == "noeviction", f"maxmemory-policy is {policy}, must be noeviction")
-    persists = about.get("aof_enabled") == 1
-    yield Check("persistence", persists, f"append-only file is {'on' if persists else 'off: a restart forgets'}", False)
-    seconds, micros = server.time()
-    skew = abs(time.time() - seconds - micros / 1e6)
-    yield Check("clock", skew < 5, f"{skew:.1f} s between this machine and Redis", False)
-
-
-def _agents(parts: Runtime) -> Iterator[Check]:
-    alive = parts.journal.agents([*parts.inventory, "scheduler"])
-    leader = alive.get("scheduler")
-    yield Check("scheduler", leader is not None, f"pid {leader['pid']} leads" if leader else "none is running", False)
-    for name in parts.inventory:
-        yield _agent(name, alive.get(name))
-    advice = "running as root: whoever may use libvirt, Redis and the seal key is enough"
-    yield Check("user", os.geteuid() != 0, advice if os.geteuid() == 0 else "not root", False)
-
-
-def _agent(host: str, agent: dict[str, Any] | None) -> Check:
-    if agent is None:
-        return Check(f"agent {host}", False, f"down: vmrelay agent {host}", False)
-    where = f"pid {agent['pid']} on {agent['node']}"
-    if agent.get("answers", True):
-        return Check(f"agent {host}", True, where, False)
-    silent = "the hypervisor does not answer it, its log says why; what is known of the domains is old"
-    return Check(f"agent {host}", False, f"{where}: {silent}", False)

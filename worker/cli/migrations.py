@@ -9,7 +9,7 @@ import click
 
 from worker.cli import client, words
 from worker.cli.exits import FAILED
-from worker.cli.hints import hint
+from worker.cli.hints import hint, way_on
 from worker.cli.types import seconds
 from worker.contract import CANCEL
 from worker.errors import Rejected
@@ -48,12 +48,20 @@ def find_open(ident: str) -> Record:
 
 
 def waits_for(record: Record, agents: Mapping[str, Mapping[str, Any]]) -> str:
-    """What keeps a migration that waits from starting; empty for one that does not wait. Pure."""
+    """What keeps a migration that waits from starting, or from going on; empty for one that does not wait. Pure."""
+    if record.state == "active" and record.waiting:
+        return words.waits(record.waiting)
     if record.state not in ("pending", "backoff"):
         return ""
     hosts = {host: closed(agents.get(host)) for host in (record.source, record.destination)}
     shut = [f"{host}: {why}" for host, why in hosts.items() if why]
     return "; ".join(shut) or ("slots" if record.state == "pending" else "its next attempt")
+
+
+def _state(record: Record) -> str:
+    if record.state != "active":
+        return record.state
+    return f"{record.phase} (waits)" if record.waiting else record.phase
 
 
 def _agents_of(records: list[Record]) -> dict[str, dict[str, Any]]:
@@ -120,7 +128,7 @@ def status(migration: str, events: bool, output: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    way_out = hint(record.reason, record.error)
+    way_out = way_on(record) or hint(record.reason, record.error)
     shown = words.rows(record.document()) + [row for row in (("waits for", waits), ("next", way_out)) if row[1]]
     for run in record.phases:
         failed = f"  failed: {run.error}" if run.error else ""
@@ -168,7 +176,7 @@ def list_(state: tuple[str, ...], host: str | None, limit: int, output: str) -> 
     for record in records:
         table.add_row(
             record.id[:8],
-            record.outcome or (record.phase if record.state == "active" else record.state),
+            record.outcome or _state(record),
             record.domain,
             record.source,
             record.destination,

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from worker.cli import client, words
 from worker.cli.exits import INTERRUPTED, for_record
-from worker.cli.hints import hint
+from worker.cli.hints import hint, way_on
+from worker.contract import RECOVER
 from worker.journal import Record
 
 STEP_PERCENT = 10
@@ -43,11 +44,12 @@ def wait_for(ident: str, timeout: float | None, output: str, *, verbose: bool) -
     if output == "json":
         client.as_json(record.document())
     else:
-        _say_outcome(record)
+        say_outcome(record)
     return for_record(record)
 
 
-def _say_outcome(record: Record) -> None:
+def say_outcome(record: Record) -> None:
+    """The outcome in a line, and what to do about it."""
     if record.outcome == "succeeded":
         downtime = f", {record.downtime_seconds:.3f} s downtime" if record.downtime_seconds is not None else ""
         name = record.destination_name or record.domain
@@ -55,7 +57,7 @@ def _say_outcome(record: Record) -> None:
     else:
         what = record.outcome or record.state
         click.echo(f"{what}: {record.domain}: {record.error} [{record.reason}]", err=True)
-        if way_out := hint(record.reason, record.error):
+        if way_out := way_on(record) or hint(record.reason, record.error):
             click.echo(f"next: {way_out}", err=True)
 
 
@@ -80,7 +82,7 @@ class Lines:
 
     def look(self, record: Record) -> None:
         """Say how far a perform is whose percentage stands still."""
-        if record.state == "active" and record.phase == "perform" and record.progress:
+        if words.is_moving(record.state, record.phase) and record.progress:
             self._progress(record.progress)
 
     def _progress(self, data: dict[str, Any]) -> None:
@@ -114,16 +116,16 @@ class Bar(Progress):
                 self._show(data)
             case "phase":
                 self.details = ""
-                self.update(self._bar, description=f"{data['phase']} on {data['host']}")
+                self.update(self._bar, description=words.doing(data))
             case "started" | "accepted" | "phase-ended" | "ended":
-                if kind == "phase-ended" and data.get("error"):
+                if kind == "phase-ended" and (data.get("error") or data["phase"] == RECOVER):
                     self._say(kind, data)
             case _:
                 self._say(kind, data)
 
     def look(self, record: Record) -> None:
         """Take the newest figures: events come only when the percentage changes."""
-        if record.state == "active" and record.phase == "perform" and record.progress:
+        if words.is_moving(record.state, record.phase) and record.progress:
             self._show(record.progress)
 
     def _show(self, data: dict[str, Any]) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from worker.contract import RECOVER
+from worker.hypervisors.base import Phase
+
 ACTIONS = {
     "report": "it goes on",
     "abort": "it is given up",
@@ -21,6 +24,38 @@ TIMES_UP = {
 """What is done when the time of ``--timeout`` is up (``Convergence.on_timeout``)."""
 UNITS = {"set-downtime": "ms", "set-speed": "MiB/s", "set-postcopy-speed": "MiB/s"}
 """What a tuning's value is counted in (``TuningKind``)."""
+SHOWS = {
+    "absent": "has nothing of it",
+    "running": "runs it",
+    "paused": "has it paused",
+    "paused-out": "has it stopped, ready to go on elsewhere",
+    "paused-in": "has what arrived, waiting",
+    "shutoff": "has a stopped one",
+    "crashed": "has a crashed one",
+    "migrating": "is still moving it",
+    "unknown": "cannot tell",
+    "other-name": "runs it under another name",
+    "unreachable": "cannot be seen",
+    "not seen": "was not looked at yet",
+}
+"""What a side shows of a domain (``tasks.recovery.Shown``)."""
+DOES = {
+    "look": "it is looked at",
+    "look-again": "both are looked at again in a moment",
+    "wait": "waits",
+    "adopt": "the move goes on and is watched",
+    "abort": "the move is stopped",
+    "finish": "goes on with finish",
+    "finish-cancelled": "what arrived is dropped",
+    "confirm-cancelled": "the source keeps it",
+    "resume-source": "it is let run on its source",
+    "remove-source": "the source's copy is ended",
+    "remove-destination": "the remains on the destination go",
+    "moved": "it has moved",
+    "died": "it has stopped",
+    "ask-operator": "an operator is asked",
+}
+"""What is done about an interrupted attempt (``tasks.recovery.Do``)."""
 Event = dict[str, Any]
 
 
@@ -78,15 +113,52 @@ def _progress(data: Event) -> str:
     return ", ".join(part for part in (f"{data['percent']} %", details(data)) if part)
 
 
-def _where(data: Event) -> str:
-    return f"{data['phase']} on {data['host']}"
+def is_moving(state: str, phase: str) -> bool:
+    """Whether a guest may be on its way: performed, or watched after its agent was lost."""
+    return state == "active" and phase in (Phase.PERFORM, RECOVER)
+
+
+def doing(data: Event) -> str:
+    """What goes on where: a phase, or a look after an interruption."""
+    return f"a look at {data['host']}" if data["phase"] == RECOVER else f"{data['phase']} on {data['host']}"
 
 
 def _phase_ended(data: Event) -> str:
+    if data["phase"] == RECOVER:
+        return _seen(data)
     end = (
         f"failed after {data['seconds']:.3f} s: {data['message']}" if data.get("error") else f"{data['seconds']:.3f} s"
     )
-    return f"{_where(data)} {end}"
+    return f"{doing(data)} {end}"
+
+
+def _seen(data: Event) -> str:
+    """One look at one side, and what was decided."""
+    sides = "; ".join(f"the {side} {SHOWS.get(data[side], data[side])}" for side in ("source", "destination"))
+    decided = [DOES.get(each["action"], each["action"]) + f" ({each['why']})" for each in data.get("decided", ())]
+    return f"{sides}: {', then '.join(decided)}" if decided else f"{sides}: the interrupted phase has ended after all"
+
+
+def _recovering(data: Event) -> str:
+    """Why both hosts are looked at."""
+    dead = data.get("dead")
+    assumed = f"; {' and '.join(dead)} is assumed dead" if dead else ""
+    if not data["step"]:
+        found = "it was in doubt"
+    elif data["phase"] == RECOVER:
+        found = "its recovery begins anew"
+    else:
+        found = f"{doing(data)} was {'interrupted' if data['step'] == 'running' else 'not begun'}"
+    return f"{found}: {data['why']}{assumed}; both hosts are looked at"
+
+
+def waits(waiting: Event) -> str:
+    """For which host a migration waits, why and since when."""
+    return f"{waiting['host']} since {_time(waiting['since'] / 1000)}: {waiting['why']}"
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).astimezone().isoformat(" ", "seconds")
 
 
 def _stalled(data: Event) -> str:
@@ -101,9 +173,9 @@ def _stalled(data: Event) -> str:
 EVENTS: Mapping[str, Callable[[Event], str]] = {
     "accepted": lambda data: f"accepted: {data['domain']} from {data['source']} to {data['destination']}",
     "started": lambda data: f"attempt {data['attempt']}",
-    "phase": lambda data: f"{_where(data)} …",
+    "phase": lambda data: f"{doing(data)} …",
     "phase-ended": _phase_ended,
-    "retry": lambda data: f"{_where(data)}: {data['message']}; retry {data['number']} in {data['delay_seconds']:.1f} s",
+    "retry": lambda data: f"{doing(data)}: {data['message']}; retry {data['number']} in {data['delay_seconds']:.1f} s",
     "backoff": lambda data: (
         f"attempt {data['attempt']} failed ({data['code']}); the next in {data['delay_seconds']:.1f} s"
     ),
@@ -111,8 +183,12 @@ EVENTS: Mapping[str, Callable[[Event], str]] = {
     "stalled": _stalled,
     "tuned": tuned,
     "cancel": lambda data: f"cancel asked for{' by ' + data['by'] if data.get('by') else ''}",
+    "recovering": _recovering,
+    "restored": lambda data: f"Redis had forgotten it, and has it again ({doing(data)}); both hosts are looked at",
+    "waiting": lambda data: f"waits for {data['host']}: {data['why']}",
+    "hastened": lambda data: f"the next attempt may start now{' (' + data['by'] + ')' if data.get('by') else ''}",
     "in-doubt": lambda data: f"in doubt: {data['why']}",
-    "republished": lambda data: f"{data['phase']} sent again",
+    "republished": lambda data: "the next look is due" if data["phase"] == RECOVER else f"{data['phase']} sent again",
     "ended": lambda data: f"{data['outcome']}{': ' + data['error'] if data.get('error') else ''}",
 }
 """The kinds of events (``docs/reference/contract.md``), each in words."""
@@ -132,7 +208,7 @@ def _value(name: str, value: Any) -> str:  # noqa: ANN401 - any JSON
         case "transferred_bytes":
             return size(value)
         case "created" | "ended":
-            return datetime.fromtimestamp(value, UTC).astimezone().isoformat(" ", "seconds")
+            return _time(value)
         case "error":
             return f"{value['message']} [{value['code']}]"
         case "progress":
@@ -158,9 +234,9 @@ LABELS = {
 
 
 def rows(document: Event) -> list[tuple[str, str]]:
-    """A result document as label and value, without its phases and what is empty."""
+    """A result document as label and value, without its phases, what it waits for, and what is empty."""
     return [
         (LABELS.get(name, name.replace("_", " ")), _value(name, value))
         for name, value in document.items()
-        if value not in (None, [], "", {}) and name != "phases"
+        if value not in (None, [], "", {}) and name not in ("phases", "waiting")
     ]
