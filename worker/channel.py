@@ -43,8 +43,10 @@ class InHand(virtual.QoS):
         self.channel.done(delivery_tag)  # type: ignore[attr-defined]
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """It is no message for us. Nothing is ever put back by hand."""
-        self.ack(delivery_tag)
+        """It is no message for us, or (``requeue``) nobody consumes any more: another worker is to have it."""
+        super().ack(delivery_tag)
+        let_go = self.channel.lose if requeue else self.channel.done  # type: ignore[attr-defined]
+        let_go(delivery_tag)
 
 
 class Channel(redis_transport.Channel):
@@ -58,6 +60,9 @@ class Channel(redis_transport.Channel):
 
     def done(self, delivery_tag: str) -> None:
         """A message is done with."""
+
+    def lose(self, delivery_tag: str) -> None:
+        """A message is in nobody's hands; the outbox sends it again."""
 
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: ANN401 - kombu's own signature
         if asynchronous:
@@ -119,6 +124,10 @@ class IntakeChannel(Channel):
     def done(self, delivery_tag: str) -> None:
         """See ``Intake.done``; works after this channel's own connection was closed."""
         self.intake.done(delivery_tag)
+
+    def lose(self, delivery_tag: str) -> None:
+        """See ``Intake.lose``."""
+        self.intake.lose(delivery_tag)
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         if not self.active_queues:

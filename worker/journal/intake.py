@@ -65,6 +65,10 @@ class Intake(Scripts):
         if entry is not None:
             self.drop(entry)
 
+    def lose(self, tag: str) -> None:
+        """And is not done: it is put back into the queue when this scheduler stops, or soon."""
+        self._held.pop(tag, None)
+
     def drop(self, entry: bytes) -> None:
         """Take an entry off the list."""
         try:
