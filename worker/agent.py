@@ -92,6 +92,7 @@ class Agent:
             "evicting": self.evicting,
             "answers": self.answers,
             "metrics_port": self.metrics_port,
+            "clock_offset_seconds": round(self._lease_journal.clock_offset(), 3),
         }
 
     @property

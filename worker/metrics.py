@@ -150,6 +150,12 @@ host_answers = Gauge(
     "Whether the host's hypervisor answered its agent, when last asked for its domains.",
     ["host"],
 )
+redis_persists = Gauge(
+    "vmrelay_redis_persists",
+    "Whether Redis would keep what it was told, but for the last second, if it crashed now: its append-only file is on "
+    "and written. Told by every scheduler; 'vmrelay doctor' says why not.",
+    ["address"],
+)
 build = Gauge("vmrelay_build_info", "Always 1; the label tells the version.", ["version"])
 
 

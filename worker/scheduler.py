@@ -6,10 +6,12 @@ Several schedulers may run; one of them at a time holds the lease and runs the r
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 import redis
@@ -18,6 +20,7 @@ import structlog
 from worker import metrics
 from worker.contract import SCHEDULER_QUEUE
 from worker.journal import Journal, connect
+from worker.journal.health import persists
 from worker.journal.intake import Intake
 from worker.runtime import Runtime, runtime
 
@@ -26,6 +29,8 @@ logger = structlog.get_logger(__name__)
 LEASE = "scheduler"
 LEASE_SECONDS = 3.0
 ROUND_SECONDS = 0.1
+JUDGE_SECONDS = 5.0
+"""How often Redis is asked whether it keeps what it is told."""
 
 _rounds: list[Callable[[Runtime], None]] = []
 
@@ -69,8 +74,12 @@ class Rounds:
             logger.warning("scheduler lease left to lapse")
 
     def _loop(self) -> None:
+        judged = -JUDGE_SECONDS
         while not self._ended.wait(ROUND_SECONDS):
             try:
+                if time.monotonic() - judged >= JUDGE_SECONDS:
+                    judged = time.monotonic()
+                    self._judge()
                 if self._parts.journal.lease(LEASE, self._card, LEASE_SECONDS) is None:
                     self._round()
                 else:
@@ -78,6 +87,14 @@ class Rounds:
             except redis.RedisError as lost:
                 logger.warning("round skipped: Redis does not answer", error=type(lost).__name__)
                 self._ended.wait(1)
+
+    def _judge(self) -> None:
+        """Show whether Redis persists, leading or not."""
+        client = self._parts.journal.client
+        where = client.connection_pool.connection_kwargs
+        address = str(where.get("path") or f"{where.get('host')}:{where.get('port')}")
+        with contextlib.suppress(redis.ResponseError):  # not every user of a Redis may ask
+            metrics.redis_persists.labels(address).set(persists(client.info()))
 
     def _round(self) -> None:
         for work in _rounds:

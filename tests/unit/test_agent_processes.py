@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from worker import agent, metrics, scheduler
 from worker.cli import client
+from worker.cli import doctor as diagnosis
 from worker.cli import hosts as command
 from worker.errors import HypervisorError, Retry
 from worker.hypervisors.base import Domain, Hypervisor
@@ -109,7 +110,7 @@ def test_a_hypervisor_that_does_not_answer_is_seen(redis_url: str, monkeypatch: 
     settings = Settings(redis_url=redis_url, hosts={"alpha": {"uri": "vzsim:///none"}})  # type: ignore[dict-item]
     with connect(redis_url) as redis:
         parts = Runtime(settings, Inventory(settings), Journal(redis))
-        for module in (client, command):
+        for module in (client, command, diagnosis):
             monkeypatch.setattr(module, "runtime", lambda: parts)
         hypervisor = cast(Hypervisor, SimpleNamespace(domains=domains))
         one = agent.Agent(parts.inventory["alpha"], parts, hypervisor, Seal(bytes(32)))
@@ -120,7 +121,7 @@ def test_a_hypervisor_that_does_not_answer_is_seen(redis_url: str, monkeypatch: 
         assert len(told) == 1
         assert metrics.host_answers.labels("alpha")._value.get() == 0
         assert "no answer" in CliRunner().invoke(command.hosts, catch_exceptions=False).output
-        assert "does not answer it" in CliRunner().invoke(command.doctor, catch_exceptions=False).output
+        assert "does not answer it" in CliRunner().invoke(diagnosis.doctor, catch_exceptions=False).output
         broken = False
         one.publish()
         one.publish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from importlib.resources import files
 from typing import Any, cast
 
@@ -63,6 +64,12 @@ class Scripts:
 
     def _key(self, *parts: str) -> str:
         return self.prefix + ":".join(parts)
+
+    def clock_offset(self) -> float:
+        """How many seconds this machine's clock is ahead of Redis's; at most half a round trip wrong."""
+        before = time.time()
+        seconds, micros = self.client.time()
+        return (before + time.time()) / 2 - float(seconds) - float(micros) / 1e6
 
     def load(self) -> None:
         """Store the scripts in Redis, so that pipelines may name them. Raises ``Unavailable``."""
