@@ -16,8 +16,9 @@ from worker.cli.demo_report import Counters, unequal
 from worker.cli.up_lock import holder
 from worker.embedded import free_port
 from worker.errors import Unavailable
+from worker.hypervisors.base import Phase
 from worker.hypervisors.simulator.config import load
-from worker.journal.record import ORDER, PhaseRun, Record
+from worker.journal.record import PhaseRun, Record
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -44,7 +45,7 @@ def test_the_demo_shows_everything_and_leaves_nothing() -> None:
     for name in VMS:
         assert f"  {name}" in said
     header = next(line for line in said.splitlines() if "from → to" in line)
-    assert all(phase in header for phase in ORDER)
+    assert all(phase in header for phase in Phase)
     counted = [tuple(line.split()) for line in said.splitlines()]
     assert ("vz", "compressed,live,persist_dest", "cancelled", "cancelled", "1") in counted
     assert ("vz", "compressed,live,paused,persist_dest", "succeeded", "-", "1") in counted
@@ -124,7 +125,7 @@ def moved(move: Move) -> Guest:
 
 def good(move: Move) -> Record:
     """The record of a good move."""
-    runs = tuple(PhaseRun(1, name, "alpha", 0.1) for name in ORDER)
+    runs = tuple(PhaseRun(1, name, "alpha", 0.1) for name in Phase)
     return Record(move.id, "ended", outcome="succeeded", retries=move.story.failures, phases=runs)
 
 

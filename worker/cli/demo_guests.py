@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.cli.demo_stage import Beats, Guest
+from worker.hypervisors.base import Phase
 from worker.journal import Record
-from worker.journal.record import ORDER
 
 HOSTS = HOME, AWAY = "alpha", "beta"
 GUESTS = (
@@ -66,7 +66,7 @@ def record_problems(move: Move, record: Record) -> list[str]:
     if record.outcome != wanted:
         return [f"{move.label}: {record.outcome or record.state}, not {wanted}: {record.error}"]
     phases = [run.name for run in record.phases]
-    if phases != list(ORDER):
+    if phases != list(Phase):
         return [f"{move.label}: the phases on record are {', '.join(phases)}"]
     stopped = [run.name for run in record.phases if run.error]
     if move.cancel and stopped != ["perform"]:

@@ -14,8 +14,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from worker.hypervisors.base import Phase
 from worker.journal import Journal, Record
-from worker.journal.record import ORDER
 from worker.settings import Settings
 
 TABLE_COLUMNS = 150
@@ -99,7 +99,7 @@ def say_migrations(screen: Console, records: Iterable[Record]) -> None:
     for record in records:
         name, route, *phases, attempts, retries, downtime, total, outcome = _cells(record)
         screen.print(Text(f"{name}, {route}: {outcome}", style="bold"))
-        told = [f"{phase} {cell}" for phase, cell in zip(ORDER, phases, strict=True) if cell != "-"]
+        told = [f"{phase} {cell}" for phase, cell in zip(Phase, phases, strict=True) if cell != "-"]
         if told:
             screen.print(Padding(Text(", ".join(told)), (0, 0, 0, 2)))
         screen.print(Text(f"  attempts {attempts}, retries {retries}, downtime {downtime}, total {total}"))
@@ -107,7 +107,7 @@ def say_migrations(screen: Console, records: Iterable[Record]) -> None:
 
 def _migrations_table(records: Iterable[Record]) -> Table:
     table = Table(title="Migrations", title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("domain", "from → to", *ORDER, "attempts", "retries", "downtime", "total", "outcome"):
+    for heading in ("domain", "from → to", *Phase, "attempts", "retries", "downtime", "total", "outcome"):
         table.add_column(heading)
     for record in records:
         table.add_row(*map(Text, _cells(record)))
@@ -120,7 +120,7 @@ def _cells(record: Record) -> list[str]:
     if record.destination_name not in ("", name):
         name = f"{name} → {record.destination_name}"
     downtime = f"{record.downtime_seconds:.3f}s" if record.downtime_seconds is not None else "-"
-    phases = (runs.get(phase) for phase in ORDER)
+    phases = (runs.get(phase) for phase in Phase)
     return [
         name,
         f"{record.source or '?'} → {record.destination}",
