@@ -83,8 +83,9 @@ def conclude(baton: Baton) -> Conclusion:
     match seen.kind:
         case VerdictKind.MOVED:
             return Conclusion(Ending.MOVED, seen.reason, error)
-        case VerdictKind.STUB_LEFT if here is DomainState.SHUTOFF:
-            # What a migration without UNDEFINE_SOURCE leaves anyway; it cannot run by itself.
+        case VerdictKind.STUB_LEFT if here is DomainState.SHUTOFF and not baton.flags & MigrateFlag.UNDEFINE_SOURCE:
+            # What a migration without UNDEFINE_SOURCE leaves anyway; it cannot run by itself. With it a recovery
+            # takes it away: libvirt's confirm does not where the source's QEMU died after perform.
             return Conclusion(Ending.MOVED, seen.reason, error)
         case VerdictKind.LEFTOVERS if _was_copied(baton):
             return Conclusion(Ending.MOVED, "its definition is on both sides, as asked for", error)
