@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from simulator_lab import Lab, code, create, create_endless, three_hosts, until, without_faults
+from simulator_lab import Lab, code, create, create_endless, three_hosts, until, uuid_of, without_faults
 
-from worker.hypervisors.vz.sdk import EventType, VmState
+from worker.hypervisors.vz.sdk import EventType, JobStatus, SearchFlag, VmState
 
 running = pytest.fixture(scope="module")(three_hosts)
 sim = pytest.fixture(without_faults)
@@ -45,6 +45,37 @@ def test_other_requests_can_fail_too(sim: Lab) -> None:
     assert vm is not None
     assert code(vm.get_state()) == 0x80000521
     assert code(vm.get_state()) == 0
+
+
+@pytest.mark.parametrize("search", ["name", "uuid"])
+def test_a_look_at_one_guest_can_be_held(sim: Lab, search: str) -> None:
+    """A delay of get_vm_config hits only that guest, by name and by uuid, after so many looks, while others pass."""
+    name, other, source = create(sim), create(sim), sim.client("alpha")
+    flag = {"name": SearchFlag.BY_NAME, "uuid": SearchFlag.BY_UUID}[search]
+    key = {"name": name, "uuid": f"{{{uuid_of(name)}}}"}[search]
+    sim.fault("alpha", kind="hang", op="get_vm_config", vm=name, after=1)
+    assert code(source.server.get_vm_config(key, flag)) == 0
+    held = source.server.get_vm_config(key, flag)
+    assert code(source.server.get_vm_config(other, SearchFlag.BY_NAME)) == 0
+    assert code(source.server.get_vm_config(key, flag)) == 0
+    assert held.get_status() is JobStatus.RUNNING
+
+
+def test_a_look_at_an_absent_guest_can_be_held(sim: Lab) -> None:
+    """What is not here is known by its uuid: so is a destination's look before the guest arrives."""
+    source, uuid = sim.client("alpha"), uuid_of("never-there")
+    sim.fault("alpha", kind="fail", op="get_vm_config", vm=uuid, code="0x80000521")
+    assert code(source.server.get_vm_config(f"{{{uuid}}}", SearchFlag.BY_UUID)) == 0x80000521
+
+
+def test_a_dispatcher_that_dies_of_a_request(sim: Lab) -> None:
+    """The client's job ends with its connection; what was there is there after a restart."""
+    name, source = create(sim), sim.client("alpha")
+    sim.fault("alpha", kind="crash", op="get_vm_config", vm=name)
+    assert code(source.server.get_vm_config(name, SearchFlag.BY_NAME)) == 0x80000246
+    sim.wait("alpha")
+    sim.start("alpha")
+    assert sim.client("alpha").state(name) == VmState.RUNNING
 
 
 CUTS = {

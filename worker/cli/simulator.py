@@ -151,15 +151,16 @@ def show_command(host: str, config: Path | None, state_dir: Path | None, output:
 @click.option("--cut-link", is_flag=True, help="Cut the connection between the two dispatchers.")
 @click.option("--drop-session", type=click.Choice(["source", "destination"]), help="Drop that client.")
 @click.option("--drop-all-sessions", is_flag=True, help="Drop every client of HOST now.")
-@click.option("--crash-at", type=click.IntRange(1, 12), metavar="STEP", help="Die, as with kill -9.")
+@click.option("--crash-at", type=click.IntRange(0, 12), metavar="STEP", help="Die, as with kill -9.")
 @click.option("--delay", metavar="STEP:SECONDS", help="Wait that many simulated seconds.")
-@click.option("--hang", type=click.IntRange(1, 12), metavar="STEP", help="Never go on.")
+@click.option("--hang", type=click.IntRange(0, 12), metavar="STEP", help="Never go on.")
 @click.option("--noise", is_flag=True, help="Send events twice, and unknown ones between.")
 @click.option("--step", type=click.IntRange(1, 12), help="Step of the migration [what the code suggests].")
 @click.option("--side", type=click.Choice(["source", "destination"]), help="HOST's role [source].")
-@click.option("--op", default="migrate", help="Another request that is to fail: login, get_vm_config, …")
+@click.option("--op", default="", help="Strike at this request instead: get_vm_config, login, …")
 @click.option("--vm", default="", help="Only for this virtual machine.")
 @click.option("--count", type=click.IntRange(1), default=1, help="How often (not for --fail-next).")
+@click.option("--after", type=click.IntRange(0), default=0, metavar="N", help="Let it pass N times first.")
 @click.option("--clear", is_flag=True, help="Disarm all faults first.")
 @click.option("--list", "list_them", is_flag=True, help="Print the armed faults.")
 def fault_command(host: str, config: Path | None, state_dir: Path | None, **options: Any) -> None:  # noqa: ANN401
@@ -172,6 +173,11 @@ def fault_command(host: str, config: Path | None, state_dir: Path | None, **opti
     Steps: 1 request   2 lock           3 VM checked       4 connect, authorize
            5 target    6 its answer     7 announced        8 started on the target
            9 files    10 memory        11 finish          12 source lets go
+
+    With --op a client's request is hit instead, so that an agent is held in a phase that only asks:
+    `--op get_vm_config --vm web-1 --delay 0:30` holds the next look at web-1 on HOST (the step is 0).
+    Each phase looks with get_vm_config and get_state, prepare on the destination by uuid and by name,
+    perform on the source twice; lists of domains ask get_vm_list and get_state.
     """
     if options["clear"]:
         _ask(host, config, state_dir, "clear")
@@ -187,12 +193,12 @@ def fault_command(host: str, config: Path | None, state_dir: Path | None, **opti
 
 def _faults(options: dict[str, Any]) -> list[dict[str, Any]]:
     """The faults that the options ask for, as the TOML file would write them."""
-    common = {key: options[key] for key in ("step", "side", "vm", "count") if options[key]}
+    common = {key: options[key] for key in ("step", "side", "op", "vm", "count", "after") if options[key]}
     faults: list[dict[str, Any]] = []
     if options["fail_next"]:
         if not options["code"]:
             raise click.UsageError("--fail-next needs --code 0x…")
-        about = {key: options[key] for key in ("code", "text", "op")} | {"nested": list(options["nested"])}
+        about = {key: options[key] for key in ("code", "text")} | {"nested": list(options["nested"])}
         faults.append({"kind": "fail", **common, **about, "count": options["fail_next"]})
     if options["cut_link"]:
         faults.append({"kind": "cut-link", **common})

@@ -80,14 +80,17 @@ class Fault(_Model):
     host: HostName
     kind: FaultKind
     count: int = Field(default=1, ge=1)
+    after: int = Field(default=0, ge=0)
+    """So many matches pass first."""
     step: int = Field(default=0, ge=0, le=12)
     """Step of the migration (1 to 12); 0 where the kind or the code decides."""
     side: Side = "source"
     """The role in which ``host`` meets the fault."""
     op: str = "migrate"
-    """The request that fails (kind ``fail``), as the wire names it: ``login``, ``get_vm_config``..."""
+    """The request that is hit, as the wire names it: ``login``, ``get_vm_config``...; no step then. Kinds:
+    ``fail``, ``delay``, ``hang``, ``crash`` (of the dispatcher), ``cut-link`` and ``drop-session`` (of the client)."""
     vm: str = ""
-    """Only for the virtual machine of this name."""
+    """Only for the virtual machine of this name, or, where a request names no other, of this uuid."""
     code: ResultCode = 0x80000009
     text: str = ""
     nested: list[ResultCode] = []

@@ -10,7 +10,7 @@ from worker.hypervisors.simulator.codes import Code, TaskError
 from worker.hypervisors.simulator.config import Fault, GuestState
 from worker.hypervisors.simulator.directory import Guest
 from worker.hypervisors.simulator.migration import Migration
-from worker.hypervisors.simulator.node import ENTERED, Node, Session, refusal
+from worker.hypervisors.simulator.node import ENTERED, Node, Session, crash, refusal
 from worker.hypervisors.simulator.wire import Lines, Message
 from worker.hypervisors.vz.sdk import EventType, SearchFlag, VmState
 
@@ -83,13 +83,16 @@ class Client:
                 self._connection.abort()
             case "hang":
                 pass
+            case "crash":
+                crash()
             case _:
                 raise TaskError(fault.code, fault.text, fault.nested)
 
     def _name_of(self, message: Message) -> str:
-        uuid = str(message.get("uuid", ""))
-        guest = self._node.directory.get(uuid.strip("{}"))
-        return guest.name if guest is not None else str(message.get("search", ""))
+        """The name of the VM that a request is about; where it is not here, what it is searched by."""
+        key = str(message.get("uuid") or message.get("search", "")).strip("{}")
+        guest = self._node.directory.get(key.lower())
+        return guest.name if guest is not None else key
 
     def _login(self, message: Message) -> Answer:
         node = self._node

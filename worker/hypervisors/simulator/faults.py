@@ -13,6 +13,8 @@ from worker.hypervisors.simulator.config import Fault, Side
 class _Armed:
     fault: Fault
     left: int
+    passing: int
+    """So many matches pass before the next one is hit."""
 
 
 class Faults:
@@ -26,7 +28,7 @@ class Faults:
 
     def arm(self, fault: Fault) -> None:
         """Add one."""
-        self._armed.append(_Armed(fault, fault.count))
+        self._armed.append(_Armed(fault, fault.count, fault.after))
 
     def clear(self) -> None:
         """Drop all."""
@@ -35,9 +37,10 @@ class Faults:
     def show(self) -> list[dict[str, Any]]:
         """For the control command: codes in hexadecimal, what is left as ``count``."""
         return [
-            armed.fault.model_dump(exclude={"count", "code", "nested"})
+            armed.fault.model_dump(exclude={"count", "after", "code", "nested"})
             | {
                 "count": armed.left,
+                "after": armed.passing,
                 "code": f"0x{armed.fault.code:08x}",
                 "nested": [f"0x{code:08x}" for code in armed.fault.nested],
             }
@@ -62,6 +65,9 @@ class Faults:
         taken: list[Fault] = []
         for armed in self._armed:
             if (armed.fault.vm in ("", vm)) and matches(armed.fault):
+                if armed.passing:
+                    armed.passing -= 1
+                    continue
                 # Several failures armed for the same step follow one another, one for each migration.
                 if armed.fault.kind == "fail" and any(fault.kind == "fail" for fault in taken):
                     continue
