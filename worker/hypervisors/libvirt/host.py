@@ -135,6 +135,12 @@ class Host:
                 raise
         return Job.NONE
 
+    def was_killed(self, uuid: str) -> bool:
+        """Whether the daemon itself ended a guest that it found unfit to run on when it was started."""
+        domain, _ = self.find(uuid)
+        killed = [libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DAEMON]
+        return domain is not None and calling(domain.state, effect=False) == killed
+
     def domains(self) -> list[Domain]:
         """All domains of this host (``virConnectListAllDomains``)."""
         connection, _ = self.connection.get()

@@ -147,8 +147,9 @@ class Managed:
     def _dropped(self, move: Move, failure: HypervisorError, *, telling: bool) -> Finished:
         """What a cancelled finish left; libvirt ends one in an error also where it went well."""
         seen = self._host.inspect(move.uuid)
-        if seen.state is DomainState.SHUTOFF and not seen.persistent:
-            # what libvirt 9.0.0 leaves of an offline migration: neither running nor defined
+        if seen.state is DomainState.SHUTOFF and (not seen.persistent or self._host.was_killed(move.uuid)):
+            # What libvirt 9.0.0 leaves of an offline migration (neither running nor defined), and a daemon that died
+            # in finish between storing the definition and letting the guest run: it kills the guest at its start.
             self._host.remove(move.uuid)
             seen = self._host.inspect(move.uuid)
         if seen.state is DomainState.PAUSED_IN:
