@@ -102,6 +102,7 @@ class Walk:
         if copying is not None:
             self._thaw(host)
             until(copying, "the guest is copied half way")
+            self.stage.in_phase(self.ident, hop, "running")
 
     def _end(self, hop: str, stay: bool) -> None:
         """Let the phase end, and have the next one's message wait for its agent."""

@@ -73,24 +73,24 @@ def summary(results: Sequence[Result], seconds: float) -> str:
     told = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.most_common())
     asked = sum(result.asked_again for result in results)
     still = max((result.still_seconds for result in results), default=0.0)
+    served = sorted(result.serve_seconds for result in results if result.serve_seconds)
+    again = f"killed processes served again after {figures_of(served)}; " if served else ""
     return (
         f"{len(results)} cells in {seconds:.0f} s; outcomes: {told}; {asked} requests were sent again by their client; "
-        f"no copy ran for {still:.2f} s at most"
+        f"{again}no copy ran for {still:.2f} s at most"
     )
 
 
 def figures(results: Sequence[Result]) -> dict[str, object]:
     """The last line."""
     settled = sorted(result.settle_seconds for result in results if result.settle_seconds is not None)
-    return {
-        "cells": len(results),
-        "failed": sum(not result.passed for result in results),
-        "settle_seconds": {
-            "p50": _quantile(settled, 0.5),
-            "p95": _quantile(settled, 0.95),
-            "max": _quantile(settled, 1),
-        },
-    }
+    failed = sum(not result.passed for result in results)
+    return {"cells": len(results), "failed": failed, "settle_seconds": figures_of(settled)}
+
+
+def figures_of(values: Sequence[float]) -> dict[str, float | None]:
+    """Median, 95th percentile and the largest of sorted values."""
+    return {"p50": _quantile(values, 0.5), "p95": _quantile(values, 0.95), "max": _quantile(values, 1)}
 
 
 def _quantile(values: Sequence[float], share: float) -> float | None:

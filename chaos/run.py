@@ -15,7 +15,7 @@ from chaos.moments import Walk
 from chaos.stage import Guest, NotReached, Stage, until
 from worker.errors import RelayError
 
-ASK_AGAIN_SECONDS = 2.0
+ASK_AGAIN_SECONDS = 6.0
 """A client that hears nothing of its request for so long asks again, under the same id."""
 BACK_SECONDS = 30.0
 
@@ -32,6 +32,8 @@ class Result:
     recoveries: int = 0
     settle_seconds: float | None = None
     """From the fault's end until the record was terminal, ``AsyncResult`` showed it and the guest was in one place."""
+    serve_seconds: float | None = None
+    """Of these, until all agents and the scheduler served again; ``None`` where it had settled before."""
     still_seconds: float = 0.0
     """For how long at most no copy of the guest ran."""
     asked_again: bool = False
@@ -107,6 +109,8 @@ def _settle(stage: Stage, guest: Guest, walk: Walk, ended: float, patience: floa
         try:
             if is_over(stage, walk.ident) and is_whole(stage, guest):
                 return max(now - ended, 0.0)
+            if result.serve_seconds is None and stage.serves():
+                result.serve_seconds = max(now - ended, 0.0)
             if not result.asked_again and now - ended > ASK_AGAIN_SECONDS and stage.record(walk.ident) is None:
                 stage.migrate(guest, stage.hosts[1], walk.ident)
                 result.asked_again = True

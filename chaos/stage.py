@@ -95,7 +95,7 @@ class Guest:
 class Stage(ABC):
     """A relay over two hosts. Subclasses bring the hosts, the guests on them, and the eyes that see these."""
 
-    hosts: ClassVar[tuple[str, str]] = ("alpha", "beta")
+    hosts: ClassVar[tuple[str, ...]] = ("alpha", "beta")
     keeper_class: ClassVar[type[Keeper]] = Keeper
 
     def __init__(self, folder: Path) -> None:
@@ -195,16 +195,14 @@ class Stage(ABC):
     def await_ready(self) -> None:
         """Wait until the hosts answer, and agents and scheduler consume their queues."""
         self.await_hosts()
+        until(self.serves, "agents and scheduler are ready", READY_SECONDS)
+
+    def serves(self) -> bool:
+        """Whether agents and scheduler, those of now, wait for messages."""
         names = [*self.hosts, "scheduler"]
-
-        def ready() -> bool:
-            cards = self.journal.agents(names)
-            bound = all(self.journal.client.exists(f"_kombu.binding.{self.queue(name)}") for name in names)
-            return bound and all(
-                cards.get(name, {}).get("pid") == self.keeper.pid(self.process(name)) != 0 for name in names
-            )
-
-        until(ready, "agents and scheduler are ready", READY_SECONDS)
+        cards = self.journal.agents(names)
+        owned = all(cards.get(name, {}).get("pid") == self.keeper.pid(self.process(name)) != 0 for name in names)
+        return owned and len(self._blocked()) >= len(names)
 
     @staticmethod
     def queue(name: str) -> str:
@@ -227,7 +225,7 @@ class Stage(ABC):
         client = self.journal.client
         if delivered:
             self._unblock()
-            until(lambda: len(self._blocked()) > 2, "all consumers wait for messages")
+            until(lambda: len(self._blocked()) > len(self.hosts), "all consumers wait for messages")
         self.keeper.freeze(self.process(name))
         if not delivered:
             # Redis would hand the next message to the stopped process. Consumers that run ask again at once.
