@@ -31,6 +31,17 @@ class Frail(Relay):
         super().__init__(directory, proxy)
         self.celery.conf.broker_transport_options = {"socket_timeout": 1, "socket_connect_timeout": 1}
 
+    def written(self) -> dict[Path, bytes]:
+        """What Redis would find if it started now."""
+        until(lambda: not self.direct.info("persistence")["aof_buffer_length"], "all is written")  # type: ignore[index]
+        return {path: path.read_bytes() for path in (self.server.directory / "appendonlydir").iterdir()}
+
+    def forget(self, kept: dict[Path, bytes]) -> None:
+        """Start a killed Redis with what was written earlier."""
+        for path, text in kept.items():
+            path.write_bytes(text)
+        self.server.start()
+
     def pids(self) -> dict[str, int]:
         """Every process that lives."""
         return {name: process.pid for name, process in self.processes.items() if process.poll() is None}
@@ -201,3 +212,42 @@ def test_failover_to_a_replica(frail: Frail, tmp_path: Path) -> None:
         frail.proxy.cut()
         replica.stop()
     frail.moved(frail.vm())
+
+
+@pytest.mark.parametrize("memory_mib", [LONG, 4 * LONG], ids=["moved meanwhile", "still moving"])
+def test_the_claim_of_perform_is_lost(frail: Frail, memory_mib: int) -> None:
+    """Redis forgets its last second, in which perform was claimed: the one perform counts, and the guest has moved."""
+    name = frail.vm(memory_mib=memory_mib)
+    claim = frail.journal._scripts["claim"].sha.encode()
+    frail.proxy.forbidden = lambda said: claim in said and b"\r\nperform\r\n" in said
+    before, jobs = frail.proxy.refusals, frail.jobs_ended()
+    ident = frail.migrate(name)
+    until(lambda: frail.proxy.refusals > before, "perform is to be claimed")
+    kept = frail.written()
+    frail.proxy.forbidden = lambda _: False
+    frail.copying(ident)
+    frail.server.kill()
+    if memory_mib == LONG:
+        until(lambda: frail.jobs_ended() > jobs, "the guest has left")
+    frail.forget(kept)
+    record = frail.wait(ident)
+    assert record.outcome == "succeeded", (record, frail.events(ident))
+    assert frail.jobs_ended() == jobs + 1
+    assert frail.where(name) == {"beta": "running"}
+    assert len(frail.events(ident, "ended")) == 1
+
+
+def test_the_end_is_lost(frail: Frail) -> None:
+    """Redis forgets all that came after perform was claimed, the outcome too: the look at both hosts finds it again."""
+    name, jobs = frail.vm(memory_mib=LONG), frail.jobs_ended()
+    ident = frail.migrate(name)
+    frail.copying(ident)
+    kept = frail.written()
+    frail.ended_once(ident)
+    frail.server.kill()
+    frail.forget(kept)
+    record = frail.wait(ident)
+    assert record.outcome == "succeeded", (record, frail.events(ident))
+    assert frail.jobs_ended() == jobs + 1
+    assert frail.where(name) == {"beta": "running"}
+    until(lambda: frail.result(ident)["status"] == "SUCCESS", "AsyncResult")
