@@ -101,3 +101,15 @@ def test_source_daemon_killed_during_perform(stage: Stage) -> None:
     assert (failure.retry, failure.after) == (Retry.VERIFY, Retry.TRANSIENT)
     stage.drop(move)
     guest.beats_on()
+
+
+def test_what_was_only_begun_is_not_followed(stage: Stage) -> None:
+    """Between begin and perform the guest has a job and goes nowhere: following it ends the job, and it can move."""
+    guest = stage.guest("unmoved")
+    stage.up_to_prepare(guest.move())
+    assert stage.source.inspect(guest.uuid).state is DomainState.MIGRATING
+    assert stage.source.follow(guest.move(), stage.watch).state is RUNNING
+    stage.drop(guest.move())
+    guest.beats_on()
+    stage.migrate(guest.move())
+    guest.beats_on()

@@ -61,6 +61,11 @@ class Attempts:
         with self._lock:
             return self._steps.get(uuid, (None, 0))[1] == generation
 
+    def unmoved(self, uuid: str, generation: int) -> bool:
+        """Whether an attempt was begun over this connection, and perform was never made."""
+        with self._lock:
+            return self._steps.get(uuid) == (_Step.BEGUN, generation)
+
     def prepared(self, uuid: str, generation: int) -> None:
         """Prepare succeeded over this connection."""
         with self._lock:

@@ -92,6 +92,8 @@ class LibvirtHypervisor:
 
     def follow(self, move: Move, watch: Watch) -> Domain:
         """Source: watch over a move that goes on without the call that started it, until it has ended."""
+        if not move.flags & MigrateFlag.PEER2PEER:
+            self._managed.free_unmoved(move)
         return follow(self._host, move, watch)
 
     def release(self, move: Move) -> Domain:

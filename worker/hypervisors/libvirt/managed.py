@@ -131,6 +131,13 @@ class Managed:
         self._attempts.over(move.uuid)
         return self._host.let_run(move) if cancelled else self._host.let_go(move)
 
+    def free_unmoved(self, move: Move) -> None:
+        """Source: let go of the job that begin took where perform was never made: it would last, and nothing moves."""
+        domain, generation = self._host.find(move.uuid)
+        if domain is not None and self._attempts.unmoved(move.uuid, generation):
+            self._free(domain, move)
+            self._attempts.over(move.uuid)
+
     def release(self, move: Move) -> Domain:
         """Source: let go of a guest that was seen on its destination, by libvirt's own confirm where it still can."""
         self._host.require_still(move)
@@ -174,11 +181,11 @@ class Managed:
         return self._host.profile != "qemu" or self._attempts.live(uuid, generation)
 
     def _free(self, domain: libvirt.virDomain, move: Move) -> None:
-        """Free the job that stays behind where perform was refused before it took the job over."""
+        """Free the job that stays behind where perform was not made, or refused before it took the job over."""
         try:
             phases.confirm(domain, typed(move), b"", self._source_flags(move), cancelled=True)
         except libvirt.libvirtError as error:
-            log.debug("host %s: nothing to free after perform: %s", self._host.name, classed(error, effect=False))
+            log.debug("host %s: nothing to free: %s", self._host.name, classed(error, effect=False))
 
 
 _GONE = (DomainState.ABSENT, DomainState.SHUTOFF)
