@@ -30,7 +30,7 @@ def reach(agent: Agent, baton: Baton, token: str, told: dict[str, Any]) -> dict[
     """
     concluded = attempt.conclude(baton)
     if concluded.ending is Ending.IN_DOUBT:
-        _recover(agent, baton, token, told, concluded)
+        look_again(agent, baton, token, told, Phase.CONFIRM, "running", concluded.why)
     return carry_out(agent, baton, token, told, concluded)
 
 
@@ -46,14 +46,15 @@ def carry_out(agent: Agent, baton: Baton, token: str, told: dict[str, Any], conc
     _gave_up(agent, baton, token, told, concluded)
 
 
-def _recover(agent: Agent, baton: Baton, token: str, told: dict[str, Any], concluded: Conclusion) -> NoReturn:
-    """What both sides showed does not add up: they are looked at until it does, the destination first."""
+def look_again(
+    agent: Agent, baton: Baton, token: str, told: dict[str, Any], phase: Phase, step: str, why: str
+) -> NoReturn:
+    """What both sides showed does not add up, or the next phase cannot run: recovery, the destination first."""
     now = patiently(agent.journal.now)
-    looking = recovery.recovering(baton, Phase.CONFIRM, "running", concluded.why, now, at=baton.destination)
-    patiently(
-        agent.journal.advance, baton.migration, token, RECOVER, dispatch.text(looking), told, {}, 500, baton.destination
-    )
-    logger.warning("recovering", migration=baton.migration, domain=baton.domain, why=concluded.why)
+    at = baton.destination
+    looking = recovery.recovering(baton, phase, step, why, now, at=at, dead=baton.dead)
+    patiently(agent.journal.advance, baton.migration, token, RECOVER, dispatch.text(looking), told, {}, 500, at)
+    logger.warning("recovering", migration=baton.migration, domain=baton.domain, why=why)
     dispatch.send_recover(agent.inventory, looking.document())
     raise Ignore
 

@@ -165,10 +165,12 @@ def _advance(
     following = attempt.following(phase, failed)
     if following is None:
         raise AssertionError("confirm concludes")
+    host = baton.source if following.on_source else baton.destination
+    if host in baton.dead:
+        conclusion.look_again(agent, baton, token, told, following, "queued", f"{host} is assumed dead")
     fields = {name: getattr(baton, name) for name in conclusion.MEASURED}
     patience = REPUBLISH if following in (Phase.PREPARE, Phase.PERFORM) else HANDOFF
-    text, host = dispatch.text(baton), baton.source if following.on_source else baton.destination
-    advanced = (baton.migration, token, following, text, told, fields, patience, host)
+    advanced = (baton.migration, token, following, dispatch.text(baton), told, fields, patience, host)
     for kind in patiently(agent.journal.advance, *advanced):
         metrics.tunings.labels(agent.host.profile, kind, "too-late").inc()
     if following is Phase.CONFIRM and task.request.chain:

@@ -31,6 +31,8 @@ logger = structlog.get_logger(__name__)
 
 HANDOFF = 500
 """Milliseconds after which a message that nobody took is sent again."""
+AWAY, SILENT = "its agent is away", "its hypervisor does not answer"
+"""Why a host is waited for."""
 MOMENT, WHILE = 300, 1000
 """Milliseconds until what should pass by itself, and a host that did not answer, are looked at again."""
 
@@ -160,7 +162,7 @@ def _assume(case: Case) -> Case:
     if _given_up(case, other):
         now = patiently(case.agent.journal.now)
         return case.with_(**{other: Look(shown=Shown.ABSENT, at=now, assumed=True)})
-    before = case.known.source if other is Side.SOURCE else case.known.destination
+    before = dict(_looks(case))[other]
     return case.with_(**{other: None}) if before and before.assumed else case
 
 
@@ -252,7 +254,11 @@ HERE: dict[Do, Callable[[Case, Action], Case]] = {
 def _wait(case: Case, action: Action) -> NoReturn:
     """For a host: at its queue if it is the other one, for a while if it is this one."""
     side = action.side or case.side
-    _hop(case, side, WHILE if side is case.side or _has_agent(case, side) else 0, waiting=action.why)
+    away = not _has_agent(case, side)
+    pause = WHILE if side is case.side or not away else 0
+    seen = case.seen(side)
+    silent = seen is not None and seen.shown is Shown.UNREACHABLE
+    _hop(case, side, pause, waiting=AWAY if away else SILENT if silent else action.why)
 
 
 def _hop(case: Case, to: Side, pause: int = 0, waiting: str = "") -> NoReturn:
@@ -275,7 +281,8 @@ def _go_on(case: Case, phase: Phase) -> NoReturn:
     metrics.recovery_seconds.labels(case.agent.host.profile).observe(
         max(patiently(case.agent.journal.now) - case.known.since, 0.0)
     )
-    baton = case.baton.model_copy(update={"recovery": None, "recoveries": case.baton.recoveries + 1})
+    dead = [case.host(side) for side in Side if _given_up(case, side)]
+    baton = case.baton.model_copy(update={"recovery": None, "recoveries": case.baton.recoveries + 1, "dead": dead})
     _advance(case, baton, phase, recovery.host_of(baton, phase), HANDOFF)
     dispatch.send(case.agent.inventory, baton.document(), phase)
     raise Ignore
@@ -288,7 +295,8 @@ def _advance(case: Case, baton: Baton, phase: str, host: str, patience: int) -> 
 
 
 def _told(case: Case) -> dict[str, Any]:
-    """What the journal keeps of this visit."""
+    """What the journal keeps of this visit; ``idle``: nothing was done but to look and to wait."""
+    idle = bool(case.decided) and all(action.do in (Do.LOOK, Do.WAIT) for action in case.decided)
     return {
         "phase": RECOVER,
         "host": case.agent.host.name,
@@ -298,7 +306,12 @@ def _told(case: Case) -> dict[str, Any]:
         "source": _word(case.seen(Side.SOURCE)),
         "destination": _word(case.seen(Side.DESTINATION)),
         "decided": [{"action": action.do, "side": action.side, "why": action.why} for action in case.decided],
-    }
+        "assumed": [side for side, look in _looks(case) if look is not None and look.assumed],
+    } | ({"idle": True} if idle else {})
+
+
+def _looks(case: Case) -> tuple[tuple[Side, Look | None], ...]:
+    return (Side.SOURCE, case.known.source), (Side.DESTINATION, case.known.destination)
 
 
 def _use(case: Case, kept: Baton) -> NoReturn:

@@ -310,6 +310,8 @@ class Baton(BaseModel):
     recovery: Recovering | None = None
     recoveries: int = 0
     """So often this attempt was recovered and went on."""
+    dead: list[str] = Field(default_factory=list)
+    """Hosts that an operator says are down for good, and that were when the chain went on: no phase waits for them."""
 
     @property
     def was(self) -> DomainState:

@@ -75,8 +75,8 @@ EVENTS = {
     "in-doubt": "it needs an operator: source_state, destination_state, why",
     "phase": "a phase was taken by its agent: attempt, phase, host",
     "phase-ended": "a phase is over: phase, host, attempt, seconds, queued_seconds, error and message where it failed. "
-    "Of `recover`, one look at one host: stage, source and destination (what they show), decided (a list of action, "
-    "side, why; see [recovery.md](recovery.md))",
+    "Of `recover`, one look at one host: stage, source and destination (what they show), assumed (the sides that an "
+    "operator answers for), decided (a list of action, side, why; see [recovery.md](recovery.md))",
     "progress": "how far perform is: percent and what the hypervisor tells",
     "republished": "a phase message nobody took was sent again: phase",
     "recovering": "an attempt was interrupted, or an operator asked for another look, and both hosts are looked at: "

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from recovery_lab import QuickRelay
 from relay_lab import HOSTS, Relay, running_relay
 
 
@@ -27,3 +28,19 @@ def relay(whole_relay: Relay) -> Iterator[Relay]:
     for host in HOSTS:
         whole_relay.ask(host, "clear")
     assert not dead, f"left dead: {dead}"
+
+
+@pytest.fixture(scope="session")
+def whole_quick_relay() -> Iterator[QuickRelay]:
+    """The same with leases of two seconds, for what agents leave that are killed."""
+    with TemporaryDirectory(prefix="vmrelay-") as directory, running_relay(Path(directory), QuickRelay) as relay:
+        yield relay
+
+
+@pytest.fixture
+def quick_relay(whole_quick_relay: QuickRelay) -> Iterator[QuickRelay]:
+    """That relay, whole and with no fault armed; what a test killed is started again."""
+    yield whole_quick_relay
+    whole_quick_relay.mend()
+    for host in HOSTS:
+        whole_quick_relay.ask(host, "clear")

@@ -11,7 +11,7 @@ from worker.cli import client, words
 from worker.cli.exits import FAILED
 from worker.cli.hints import hint, way_on
 from worker.cli.types import seconds
-from worker.contract import CANCEL
+from worker.contract import CANCEL, RECOVER
 from worker.errors import Rejected
 from worker.journal import Record
 from worker.journal.hosts import closed
@@ -132,7 +132,8 @@ def status(migration: str, events: bool, output: str) -> None:
     shown = words.rows(record.document()) + [row for row in (("waits for", waits), ("next", way_out)) if row[1]]
     for run in record.phases:
         failed = f"  failed: {run.error}" if run.error else ""
-        shown.append((f"attempt {run.attempt}", f"{run.name:<8} {run.host:<12} {run.seconds:.3f} s{failed}"))
+        took = f"{run.seconds:.3f} s" if run.name != RECOVER else ""
+        shown.append((f"attempt {run.attempt}", f"{run.name:<8} {run.host:<12} {took}{failed}"))
     shown += [(kind, words.line_of(kind, data) or "") for _, kind, data in happened]
     table = Table(show_header=False, box=None)
     for name, value in shown:

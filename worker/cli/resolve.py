@@ -79,13 +79,19 @@ def _is_settled(record: Record) -> bool:
 
 
 def _confirm(record: Record, dead: str) -> None:
-    """Raises ``click.Abort`` unless somebody says that the host is dead indeed."""
+    """Raises ``Rejected`` unless somebody says that the host is dead indeed."""
     if dead not in (record.source, record.destination):
         return  # the scheduler refuses it, and says why
     other = record.destination if dead == record.source else record.source
     click.echo(MEANING.format(host=dead, other=other, domain=record.domain), err=True)
-    if click.prompt("Type the host's name to go on", default="", show_default=False, err=True) != dead:
-        raise Rejected(f"nothing was done: '{dead}' was not confirmed", code="not-confirmed")
+    try:
+        typed = click.prompt("Type the host's name to go on", default="", show_default=False, err=True)
+    except click.Abort:
+        typed = ""
+    if typed != dead:
+        raise Rejected(
+            f"nothing was done: that {dead} is dead was not confirmed; a script says --yes", code="not-confirmed"
+        )
 
 
 def _say(ident: str, record: Record | None, timeout: float | None, output: str) -> int:

@@ -36,13 +36,13 @@ SHOWS = {
     "unknown": "cannot tell",
     "other-name": "runs it under another name",
     "unreachable": "cannot be seen",
-    "not seen": "was not looked at yet",
+    "not seen": "was not looked at",
 }
 """What a side shows of a domain (``tasks.recovery.Shown``)."""
 DOES = {
-    "look": "it is looked at",
+    "look": "the {side} is looked at next",
     "look-again": "both are looked at again in a moment",
-    "wait": "waits",
+    "wait": "waits for the {side}",
     "adopt": "the move goes on and is watched",
     "abort": "the move is stopped",
     "finish": "goes on with finish",
@@ -134,22 +134,31 @@ def _phase_ended(data: Event) -> str:
 
 def _seen(data: Event) -> str:
     """One look at one side, and what was decided."""
-    sides = "; ".join(f"the {side} {SHOWS.get(data[side], data[side])}" for side in ("source", "destination"))
-    decided = [DOES.get(each["action"], each["action"]) + f" ({each['why']})" for each in data.get("decided", ())]
+    sides = "; ".join(f"the {side} {_side(data, side)}" for side in ("source", "destination"))
+    decided = [_decided(each) for each in data.get("decided", ())]
     return f"{sides}: {', then '.join(decided)}" if decided else f"{sides}: the interrupted phase has ended after all"
+
+
+def _side(data: Event, side: str) -> str:
+    return "is assumed dead" if side in data.get("assumed", ()) else str(SHOWS.get(data[side], data[side]))
+
+
+def _decided(action: Event) -> str:
+    does = str(DOES.get(action["action"], action["action"])).format(side=action["side"] or "other side")
+    return does if action["action"] == "look" else f"{does} ({action['why']})"
 
 
 def _recovering(data: Event) -> str:
     """Why both hosts are looked at."""
     dead = data.get("dead")
-    assumed = f"; {' and '.join(dead)} is assumed dead" if dead else ""
+    looks = f"{' and '.join(dead)} is assumed dead, the other host is looked at" if dead else "both hosts are looked at"
     if not data["step"]:
         found = "it was in doubt"
     elif data["phase"] == RECOVER:
         found = "its recovery begins anew"
     else:
         found = f"{doing(data)} was {'interrupted' if data['step'] == 'running' else 'not begun'}"
-    return f"{found}: {data['why']}{assumed}; both hosts are looked at"
+    return f"{found}: {data['why']}; {looks}"
 
 
 def waits(waiting: Event) -> str:

@@ -11,9 +11,11 @@ end
 if baton ~= ARGV[5] then return {'FORGED'} end
 local at = now()
 redis.call('HSET', record, 'step', 'running', 'token', ARGV[6], 'owner', ARGV[7], 'incarnation', ARGV[11], 'claimed', at)
-redis.call('HDEL', record, 'waiting')
+-- A recovery that waits looks again and again, and goes on waiting until it can do something (advance.lua).
+local waits = phase == 'recover' and redis.call('HEXISTS', record, 'waiting') == 1
+if not waits then redis.call('HDEL', record, 'waiting') end
 redis.call('ZREM', prefix .. 'outbox', id)
 redis.call('ZADD', prefix .. 'active', at, id)
 show(ARGV[8], ARGV[9], ARGV[10])
-event('phase', '{"attempt":' .. attempt .. ',"phase":"' .. phase .. '","host":"' .. ARGV[7] .. '"}')
+if not waits then event('phase', '{"attempt":' .. attempt .. ',"phase":"' .. phase .. '","host":"' .. ARGV[7] .. '"}') end
 return {'OK', cancel or '', string.format('%.3f', exact() - tonumber(queued))}

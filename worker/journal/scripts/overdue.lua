@@ -25,7 +25,10 @@ for _, late in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'outbox', '-inf', no
   elseif baton and step == 'queued' then
     local waited = now() - tonumber(queued)
     redis.call('ZADD', prefix .. 'outbox', now() + math.min(math.max(waited, 1000), 60000), late)
-    redis.call('XADD', key .. ':events', '*', 'type', 'republished', 'data', '{"phase":"' .. phase .. '"}')
+    -- A look that is due is no message that was lost.
+    if phase ~= 'recover' then
+      redis.call('XADD', key .. ':events', '*', 'type', 'republished', 'data', '{"phase":"' .. phase .. '"}')
+    end
     found[#found + 1] = late
     found[#found + 1] = baton
     found[#found + 1] = phase

@@ -13,6 +13,7 @@ end
 
 if step ~= 'running' or token ~= ARGV[2] then return {'STALE'} end
 redis.call('ZADD', prefix .. 'active', now(), id)
+redis.call('HDEL', record, 'waiting') -- a move that is watched waits for nobody
 if ARGV[3] ~= '' then redis.call('HSET', record, 'progress', ARGV[3]) end
 if ARGV[4] == '1' then event('progress', ARGV[3]) end
 show(ARGV[5], ARGV[6], ARGV[7])
