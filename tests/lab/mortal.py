@@ -66,7 +66,10 @@ def _serve(lab: Lab, host: str, pipe: Connection) -> None:
     hypervisor = driver(lab, host)
     pipe.send((None, "ready", {}))
     while True:
-        method, arguments = pipe.recv()
+        try:
+            method, arguments = pipe.recv()
+        except EOFError:
+            return
         watch = () if method in ("inspect", "resume", "remove", "abort", "release") else (Recorder(),)
         try:
             pipe.send((None, getattr(hypervisor, method)(*arguments, *watch), {}))

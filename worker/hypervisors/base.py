@@ -255,8 +255,8 @@ class Hypervisor(Protocol):
         """Source: end this host's copy of a guest as confirm would have; harmless when repeated.
 
         The caller has just seen the guest on the destination as it was to arrive there (never ``MIGRATING``
-        or ``PAUSED_IN``). A copy that may execute here is refused (VERIFY). Returns what is left: ``ABSENT``, or
-        ``SHUTOFF`` where the flags leave the definition.
+        or ``PAUSED_IN``). A copy that may execute here, or that post-copy still reads, is refused (VERIFY).
+        Returns what is left: ``ABSENT``, or ``SHUTOFF`` where the flags leave the definition.
         """
 
     def measured(self, move: Move) -> Measured:

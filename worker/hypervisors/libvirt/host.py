@@ -14,7 +14,7 @@ from worker.hypervisors.flags import MigrateFlag
 from worker.hypervisors.libvirt.completed import Completed
 from worker.hypervisors.libvirt.connection import Connection
 from worker.hypervisors.libvirt.errors import calling, refused
-from worker.hypervisors.libvirt.states import Job, job_of, look, measured, occupied
+from worker.hypervisors.libvirt.states import Job, emptied, job_of, look, measured, occupied
 from worker.hypervisors.params import TypedParam, typed_params
 from worker.hypervisors.retry import with_retries
 
@@ -25,7 +25,6 @@ SETTLING_SECONDS = 5.0
 """How long a look waits for a daemon that was restarted (some 20 ms for each guest, unless its QEMU hangs)."""
 EXECUTING = (DomainState.RUNNING, DomainState.MIGRATING)
 _STILL = (
-    DomainState.ABSENT,
     DomainState.PAUSED,
     DomainState.PAUSED_OUT,
     DomainState.SHUTOFF,
@@ -195,8 +194,11 @@ class Host:
 
     def require_still(self, move: Move) -> None:
         """Raise where this host's copy of the guest may execute, or is not known not to."""
-        seen = self.inspect(move.uuid)
-        if seen.state not in _STILL:
+        domain, _ = self.find(move.uuid)
+        seen = self.look(domain) if domain is not None else None
+        if domain is None or seen is None or seen.state in _STILL:
+            return
+        if not calling(lambda: emptied(domain), effect=False):
             raise HypervisorError(
                 f"{move.domain} is {seen.state} on {self.name}: only a copy that stands still is taken away; "
                 "look at both hosts",

@@ -29,6 +29,7 @@ _PLAIN = {
     libvirt.VIR_DOMAIN_CRASHED: DomainState.CRASHED,
     libvirt.VIR_DOMAIN_PMSUSPENDED: DomainState.PAUSED,
 }
+_PAUSED = libvirt.VIR_DOMAIN_PAUSED
 _POSTCOPY = (
     (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY),
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY),
@@ -107,6 +108,15 @@ def occupied(domain: libvirt.virDomain) -> bool:
 def postcopy(domain: libvirt.virDomain) -> bool:
     """Whether the guest is in the midst of post-copy, on either side. Raises ``libvirt.libvirtError``."""
     return tuple(domain.state()) in _POSTCOPY
+
+
+def emptied(domain: libvirt.virDomain) -> bool:
+    """Whether post-copy has taken all memory from this copy, which will not run again. Raises ``libvirt.libvirtError``.
+
+    It is shown as failed where the connection that began it was closed, also when it has come to a good end.
+    """
+    postcopied = ((state, reason) for state, reason in (*_POSTCOPY, *_POSTCOPY_FAILED) if state == _PAUSED)
+    return tuple(domain.state()) in postcopied and job_of(domain) is not Job.COPYING
 
 
 def look(domain: libvirt.virDomain) -> Domain:
