@@ -92,7 +92,7 @@ class Agent:
             "evicting": self.evicting,
             "answers": self.answers,
             "metrics_port": self.metrics_port,
-            "clock_offset_seconds": round(self._lease_journal.clock_offset(), 3),
+            "clock_offset_seconds": round(self._lease_journal.clock_offset(), 3) or 0.0,
         }
 
     @property
