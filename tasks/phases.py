@@ -80,7 +80,7 @@ def claimed(agent: Agent, phase: str, raw: dict[str, Any], token: str) -> tuple[
         logger.warning("malformed phase message dropped", phase=phase)
         raise Ignore from None
     name = agent.host.name
-    if name != _place(phase, baton) or not agent.may_claim:
+    if name != _place(phase, baton) or not agent.await_lease():
         logger.warning("phase message not for this agent", migration=baton.migration, phase=phase, host=name)
         raise Ignore
     if phase != RECOVER and (busy := agent.running.busy_with(baton.migration, token)):

@@ -100,6 +100,18 @@ class Agent:
         """Whether the lease is certainly still ours: a phase may be started."""
         return time.monotonic() - self._renewed < self.settings.lease_seconds
 
+    def await_lease(self) -> bool:
+        """Wait until a phase may be started, for as long as a lease lasts at most; whether it may.
+
+        What comes as soon as Redis is reached again comes before the lease is renewed. Sent back, it would be
+        sent again after ever longer pauses, while a guest may stand still.
+        """
+        deadline = time.monotonic() + self.settings.lease_seconds
+        while not self.may_claim and time.monotonic() < deadline:
+            if self._ended.wait(0.05):
+                break
+        return self.may_claim
+
     def take_lease(self) -> None:
         """Become the host's owner; waits for a lease that nobody renews any more.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -128,4 +129,21 @@ def test_a_hypervisor_that_does_not_answer_is_seen(redis_url: str, monkeypatch: 
         assert len(told) == 2
         assert metrics.host_answers.labels("alpha")._value.get() == 1
         assert "up" in CliRunner().invoke(command.hosts, catch_exceptions=False).output.split()
+        one._lease_journal.client.close()
+
+
+def test_a_phase_that_comes_before_the_lease_is_renewed_waits_for_it(redis_url: str) -> None:
+    """After a cut the message is there first: it is neither sent back nor started without a lease."""
+    settings = Settings(redis_url=redis_url, lease_seconds=1, hosts={"alpha": {"uri": "vzsim:///none"}})  # type: ignore[dict-item]
+    with connect(redis_url) as redis:
+        parts = Runtime(settings, Inventory(settings), Journal(redis))
+        one = agent.Agent(parts.inventory["alpha"], parts, cast(Hypervisor, SimpleNamespace()), Seal(bytes(32)))
+        assert not one.await_lease()
+        asked = threading.Event()
+        renewing = threading.Thread(target=lambda: (asked.wait(20), one.take_lease()))
+        renewing.start()
+        assert not one.may_claim
+        asked.set()
+        assert one.await_lease()
+        renewing.join()
         one._lease_journal.client.close()
