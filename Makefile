@@ -1,6 +1,6 @@
 # `make` alone lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-libvirt test lint bench bench-libvirt fleet chaos-libvirt lock clean
+.PHONY: help demo demo-libvirt test lint bench bench-libvirt fleet chaos chaos-libvirt lock clean
 
 BIN := .venv/bin
 # KEEP=1 leaves the demo up. ARGS is passed on: make test ARGS="-k journal", make bench ARGS=--quick
@@ -45,6 +45,10 @@ fleet: ## Many guests among three real libvirt hosts at once; ARGS="--guests 10 
 	@deploy/lab/install
 	@scripts/bootstrap --libvirt
 	@$(BIN)/python -m bench.fleet $(ARGS)
+
+chaos: ## Kill what a migration needs, at every moment of it, on simulated hosts; ARGS="--only source-agent/*"
+	@scripts/bootstrap
+	@$(BIN)/python -m chaos $(ARGS)
 
 chaos-libvirt: ## As root: kill agents, daemons and guests of two real libvirt hosts, cut their cables; ARGS="--only source-*"
 	@deploy/lab/install

@@ -36,6 +36,8 @@ class Fault(StrEnum):
     DESTINATION_HOST = "destination-host"
     REDIS_LOST_SECOND = "redis-lost-second"
     """Redis is killed, and what it wrote since the transition before is gone."""
+    REDIS_LOST_ALL = "redis-lost-all"
+    """The same, and all that Redis wrote since the request lay in the scheduler's queue is gone."""
     DUPLICATE = "duplicate"
     """A hop's message is delivered twice: at once, while the phase runs, after the migration's end."""
     LOSS = "loss"
@@ -83,6 +85,7 @@ def grid(faults: Sequence[str], extra: str = "") -> Iterator[Cell]:
 def simulated() -> list[Cell]:
     """The matrix on simulated hosts."""
     cells = list(grid((*KILLS, Fault.REDIS_LOST_SECOND)))
+    cells += [Cell(Fault.REDIS_LOST_ALL, phase, when) for phase in PHASES[2:] for when in When]
     cells += [Cell(Fault.DUPLICATE, hop, when) for hop in HOPS for when in When]
     cells += [Cell(Fault.LOSS, hop, When.BEFORE) for hop in HOPS]
     cells += [Cell(Fault.SCHEDULER, ENTRY, when) for when in (When.BEFORE, When.AFTER)]

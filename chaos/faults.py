@@ -9,7 +9,7 @@ from functools import partial
 
 from chaos.cells import Cell, Fault, When
 from chaos.moments import Walk
-from chaos.stage import REACH_SECONDS, Stage, until
+from chaos.stage import REACH_SECONDS, NotReached, Stage, until
 
 
 def killed(stage: Stage, fault: str) -> tuple[str, ...]:
@@ -22,6 +22,7 @@ def killed(stage: Stage, fault: str) -> tuple[str, ...]:
         Fault.SCHEDULER: ("scheduler",),
         Fault.REDIS: ("redis",),
         Fault.REDIS_LOST_SECOND: ("redis",),
+        Fault.REDIS_LOST_ALL: ("redis",),
         Fault.SOURCE_HOST: (stage.host_process(source),),
         Fault.DESTINATION_HOST: (stage.host_process(destination),),
     }[Fault(fault)]
@@ -39,8 +40,13 @@ def strike(stage: Stage, cell: Cell, walk: Walk) -> float:
         return _lose(stage, walk)
     if cell.fault == Fault.REDIS_LOST_SECOND:
         # Whatever stands still now has been journaled since the mark before; that is lost.
-        stage.tail = walk.marks[-1 if cell.when == When.AFTER else -2] if len(walk.marks) > 1 else walk.marks[0]
+        stage.tail = walk.marks[-1 if cell.when == When.AFTER else -2]
+    if cell.fault == Fault.REDIS_LOST_ALL:
+        stage.tail = walk.marks[0]
+    forgets, stage.forgotten = stage.tail is not None, 0
     ended = kill(stage, killed(stage, cell.fault), walk.go_on)
+    if forgets and not stage.forgotten:
+        raise NotReached("Redis forgot nothing: the cell is not what its name says")
     if cell.then in (Fault.DUPLICATE, Fault.LOSS) and stage.process(stage.hosts[1]) not in killed(stage, cell.fault):
         # The message that is to be caught is for the host that can tell more. Where its agent died as well, the
         # new one sends it to itself before it consumes.

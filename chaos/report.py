@@ -15,7 +15,7 @@ from chaos.cells import HOPS, When
 from chaos.run import Result
 
 WIDTH = 132
-TITLE = "seconds to settle; f: failed, c: cancelled (else succeeded); number of attempts where not 1"
+TITLE = "seconds to settle; f: failed, c: cancelled, r: rejected (else succeeded); number of attempts where not 1"
 
 
 def line(result: Result) -> str:
@@ -63,7 +63,7 @@ def shown_shortly(result: Result) -> str:
     """One cell, in the matrix."""
     if not result.passed:
         return "[bold red]FAIL[/]"
-    letter = {"failed": " f", "cancelled": " c"}.get(result.outcome, "")
+    letter = {"failed": " f", "cancelled": " c", "rejected": " r"}.get(result.outcome, "")
     return _seconds(result) + letter + (f" {result.attempts}" if result.attempts > 1 else "")
 
 

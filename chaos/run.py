@@ -86,7 +86,7 @@ def _judged(stage: Stage, cell: Cell, guest: Guest, patience: float, result: Res
             walk.go_on()
     stage.await_hosts()
     result.still_seconds = watch.still_seconds
-    result.wrongs += watch.seen + wrongs(stage, guest, walk.ident, before)
+    result.wrongs += watch.seen + wrongs(stage, guest, walk.ident, before, cell.fault == Fault.REDIS_LOST_ALL)
     if (record := stage.record(walk.ident)) is not None:
         result.outcome, result.attempts = record.outcome or record.state, record.attempt
         result.recoveries = len(stage.events(walk.ident, "recovering"))

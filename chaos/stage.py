@@ -118,6 +118,8 @@ class Stage(ABC):
         self.celery = Celery("chaos", broker=self.url, backend=self.url)
         self.tail: int | None = None
         """Where the append-only file is to be cut before Redis starts the next time."""
+        self.forgotten = 0
+        """How many bytes the last cut took away."""
 
     # -- what a subclass brings ---------------------------------------------------------------------
 
@@ -261,6 +263,7 @@ class Stage(ABC):
 
     def _cut_tail(self) -> None:
         if self.tail is not None:
+            self.forgotten = self.mark() - self.tail
             os.truncate(self._log_file(), self.tail)
             self.tail = None
 
