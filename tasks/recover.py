@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import structlog
 from celery import Task
@@ -17,13 +17,14 @@ from celery.exceptions import Ignore
 from tasks import conclusion, dispatch, recovery
 from tasks.attempt import Conclusion, Ending, following
 from tasks.phases import claimed
-from tasks.recovery import Action, Do, Interrupted, Shown, Side, Stage, View
+from tasks.recovery import Action, Do, Shown, Side, Stage
+from tasks.visit import Case, assume, decided, given_up, has_agent, look, told_of, word
 from tasks.watch import JournalWatch, patiently
 from tasks.work import move_of, tell
 from worker import metrics
-from worker.agent import Agent, current
+from worker.agent import current
 from worker.app import app
-from worker.contract import PHASE, RECOVER, Baton, ErrorInfo, Look, Recovering
+from worker.contract import PHASE, RECOVER, Baton, ErrorInfo, Look
 from worker.errors import HypervisorError, RelayError, Retry
 from worker.hypervisors.base import DomainState, Phase
 
@@ -35,54 +36,6 @@ AWAY, SILENT = "its agent is away", "its hypervisor does not answer"
 """Why a host is waited for."""
 MOMENT, WHILE = 300, 1000
 """Milliseconds until what should pass by itself, and a host that did not answer, are looked at again."""
-
-
-class Case(NamedTuple):
-    """One visit of a recovery to one of its hosts."""
-
-    agent: Agent
-    baton: Baton
-    token: str
-    watch: JournalWatch
-    side: Side
-    decided: tuple[Action, ...] = ()
-    """What was decided in this visit, in order."""
-
-    @property
-    def known(self) -> Recovering:
-        """What the recovery knows so far."""
-        assert self.baton.recovery is not None  # noqa: S101  (checked when the message came)
-        return self.baton.recovery
-
-    @property
-    def stage(self) -> Stage:
-        """How far the attempt was."""
-        return Stage(self.known.stage)
-
-    def with_(self, **known: object) -> Case:
-        """The same, knowing more."""
-        told = self.known.model_copy(update=known)
-        return self._replace(baton=self.baton.model_copy(update={"recovery": told}))
-
-    def with_baton(self, **fields: object) -> Case:
-        """The same with another baton."""
-        return self._replace(baton=self.baton.model_copy(update=fields))
-
-    def host(self, side: Side) -> str:
-        """The name of a side's host."""
-        return self.baton.source if side is Side.SOURCE else self.baton.destination
-
-    def seen(self, side: Side) -> View | None:
-        """The last look at a side."""
-        look = self.known.source if side is Side.SOURCE else self.known.destination
-        return View(Shown(look.shown), look.at, look.busy) if look else None
-
-    def interrupted(self) -> Interrupted:
-        """What the journal says."""
-        table = recovery.table_of(self.agent.host.profile, self.baton.flags)
-        return Interrupted(
-            table, self.stage, self.baton.paused, self.watch.cancelled, self.known.still, self.baton.recoveries
-        )
 
 
 @app.task(bind=True, name=PHASE + RECOVER, typing=False, throws=(RelayError,))
@@ -109,74 +62,20 @@ def _visit(case: Case) -> None:
     kept = case.agent.running.kept(case.known.phase, case.baton, case.known.epoch)
     if kept is not None and not case.known.acted and not case.known.by:
         _use(case, kept)
-    case = _look(case)
+    case = look(case)
     while True:
-        case = _assume(case)
-        action = _decided(case)
+        case = assume(case)
+        action = decided(case)
         logger.info(
             "recovering",
             migration=case.baton.migration,
             stage=case.stage,
-            source=_word(case.seen(Side.SOURCE)),
-            destination=_word(case.seen(Side.DESTINATION)),
+            source=word(case.seen(Side.SOURCE)),
+            destination=word(case.seen(Side.DESTINATION)),
             action=action.do,
             why=action.why,
         )
         case = _act(case._replace(decided=(*case.decided, action)), action)
-
-
-def _decided(case: Case) -> Action:
-    """The next action; a side that nobody can be sent to look at is unreachable, not unknown."""
-    now = patiently(case.agent.journal.now)
-    action = recovery.decide(case.interrupted(), case.seen(Side.SOURCE), case.seen(Side.DESTINATION), now)
-    if action.do is Do.LOOK and action.side is case.side.other and not _has_agent(case, action.side):
-        unseen = case.with_(**{action.side: Look(shown=Shown.UNREACHABLE, at=now)})
-        return recovery.decide(case.interrupted(), unseen.seen(Side.SOURCE), unseen.seen(Side.DESTINATION), now)
-    return action
-
-
-def _has_agent(case: Case, side: Side) -> bool:
-    host = case.host(side)
-    return bool(patiently(case.agent.journal.agents, [host]))
-
-
-def _look(case: Case) -> Case:
-    """A fresh look at this side."""
-    agent, uuid_ = case.agent, case.baton.uuid
-    busy = agent.running.busy_with(case.baton.migration, case.token)
-    try:
-        expected = case.baton.domain if case.side is Side.SOURCE else case.baton.move.destination_name
-        shown = recovery.shown(agent.hypervisor.inspect(uuid_), expected)
-    except RelayError as silent:
-        logger.warning("no look at the domain", migration=case.baton.migration, code=silent.code)
-        shown = Shown.UNREACHABLE
-    now = patiently(agent.journal.now)
-    before = case.seen(case.side)
-    still = case.known.still if before and before.shown is shown else now
-    return case.with_(**{case.side: Look(shown=shown, at=now, busy=busy)}, still=still)
-
-
-def _assume(case: Case) -> Case:
-    """An operator answers for a host that is down for good: nothing is there."""
-    other = case.side.other
-    if _given_up(case, other):
-        now = patiently(case.agent.journal.now)
-        return case.with_(**{other: Look(shown=Shown.ABSENT, at=now, assumed=True)})
-    before = dict(_looks(case))[other]
-    return case.with_(**{other: None}) if before and before.assumed else case
-
-
-def _given_up(case: Case, side: Side) -> bool:
-    """Whether an operator answers for a side's host, and it is not back: then it is looked at."""
-    host = case.host(side)
-    if host not in case.known.dead:
-        return False
-    card = patiently(case.agent.journal.agents, [host]).get(host)
-    return card is None or not card.get("answers", True)
-
-
-def _word(view: View | None) -> str:
-    return view.shown if view else "not seen"
 
 
 # -- what is done ---------------------------------------------------------------------------------
@@ -206,7 +105,7 @@ def _act(case: Case, action: Action) -> Case:
 def _adopt(case: Case, _: Action) -> Case:
     """Watch over a move that goes on without its agent."""
     case.agent.hypervisor.follow(move_of(case.agent, case.baton), case.watch)
-    return _look(case)
+    return look(case)
 
 
 def _abort(case: Case, _: Action) -> Case:
@@ -215,7 +114,7 @@ def _abort(case: Case, _: Action) -> Case:
     case.agent.hypervisor.abort(case.baton.uuid)
     case.agent.hypervisor.follow(move, case.watch)
     stage = Stage.UNDOING if case.stage is Stage.PERFORMING else case.stage
-    return _look(case.with_(acted=True, stage=stage))
+    return look(case.with_(acted=True, stage=stage))
 
 
 def _resume(case: Case, _: Action) -> Case:
@@ -224,7 +123,7 @@ def _resume(case: Case, _: Action) -> Case:
     seen = agent.hypervisor.confirm(move, b"", True, case.watch).state
     if seen in (DomainState.PAUSED, DomainState.PAUSED_OUT) and not case.baton.paused:
         agent.hypervisor.resume(case.baton.uuid)
-    return _look(case.with_(acted=True))
+    return look(case.with_(acted=True))
 
 
 def _remove_source(case: Case, action: Action) -> NoReturn:
@@ -237,11 +136,11 @@ def _remove_source(case: Case, action: Action) -> NoReturn:
 def _remove_destination(case: Case, _: Action) -> Case:
     """Forget what is left here; the guest was just seen on the source."""
     case.agent.hypervisor.remove(case.baton.uuid)
-    return _look(case.with_(acted=True))
+    return look(case.with_(acted=True))
 
 
 HERE: dict[Do, Callable[[Case, Action], Case]] = {
-    Do.LOOK: lambda case, _: _look(case),
+    Do.LOOK: lambda case, _: look(case),
     Do.ADOPT: _adopt,
     Do.ABORT: _abort,
     Do.RESUME_SOURCE: _resume,
@@ -254,7 +153,7 @@ HERE: dict[Do, Callable[[Case, Action], Case]] = {
 def _wait(case: Case, action: Action) -> NoReturn:
     """For a host: at its queue if it is the other one, for a while if it is this one."""
     side = action.side or case.side
-    away = not _has_agent(case, side)
+    away = not has_agent(case, side)
     pause = WHILE if side is case.side or not away else 0
     seen = case.seen(side)
     silent = seen is not None and seen.shown is Shown.UNREACHABLE
@@ -264,7 +163,7 @@ def _wait(case: Case, action: Action) -> NoReturn:
 def _hop(case: Case, to: Side, pause: int = 0, waiting: str = "") -> NoReturn:
     """Hand the recovery to a side: now, or by the outbox after a pause (milliseconds). ``waiting``: why it waits."""
     goal = case.host(to)
-    if goal != case.agent.host.name and _given_up(case, to):
+    if goal != case.agent.host.name and given_up(case, to):
         goal = case.agent.host.name
     on = case.with_(at=goal).baton
     _advance(case, on, RECOVER, goal, pause or HANDOFF)
@@ -281,7 +180,7 @@ def _go_on(case: Case, phase: Phase) -> NoReturn:
     metrics.recovery_seconds.labels(case.agent.host.profile).observe(
         max(patiently(case.agent.journal.now) - case.known.since, 0.0)
     )
-    dead = [case.host(side) for side in Side if _given_up(case, side)]
+    dead = [case.host(side) for side in Side if given_up(case, side)]
     baton = case.baton.model_copy(update={"recovery": None, "recoveries": case.baton.recoveries + 1, "dead": dead})
     _advance(case, baton, phase, recovery.host_of(baton, phase), HANDOFF)
     dispatch.send(case.agent.inventory, baton.document(), phase)
@@ -291,27 +190,9 @@ def _go_on(case: Case, phase: Phase) -> NoReturn:
 def _advance(case: Case, baton: Baton, phase: str, host: str, patience: int) -> None:
     fields = {name: getattr(baton, name) for name in conclusion.MEASURED}
     text = dispatch.text(baton)
-    patiently(case.agent.journal.advance, baton.migration, case.token, phase, text, _told(case), fields, patience, host)
-
-
-def _told(case: Case) -> dict[str, Any]:
-    """What the journal keeps of this visit; ``idle``: nothing was done but to look and to wait."""
-    idle = bool(case.decided) and all(action.do in (Do.LOOK, Do.WAIT) for action in case.decided)
-    return {
-        "phase": RECOVER,
-        "host": case.agent.host.name,
-        "attempt": case.baton.attempt,
-        "seconds": 0.0,
-        "stage": case.stage,
-        "source": _word(case.seen(Side.SOURCE)),
-        "destination": _word(case.seen(Side.DESTINATION)),
-        "decided": [{"action": action.do, "side": action.side, "why": action.why} for action in case.decided],
-        "assumed": [side for side, look in _looks(case) if look is not None and look.assumed],
-    } | ({"idle": True} if idle else {})
-
-
-def _looks(case: Case) -> tuple[tuple[Side, Look | None], ...]:
-    return (Side.SOURCE, case.known.source), (Side.DESTINATION, case.known.destination)
+    patiently(
+        case.agent.journal.advance, baton.migration, case.token, phase, text, told_of(case), fields, patience, host
+    )
 
 
 def _use(case: Case, kept: Baton) -> NoReturn:
@@ -362,7 +243,7 @@ def _conclude(case: Case, action: Action) -> NoReturn:
     metrics.recovery_seconds.labels(case.agent.host.profile).observe(
         max(patiently(case.agent.journal.now) - case.known.since, 0.0)
     )
-    baton, told = case.baton.model_copy(update=states), _told(case)
+    baton, told = case.baton.model_copy(update=states), told_of(case)
     tell(case.agent, baton)
     match action.do:
         case Do.DIED:
@@ -387,4 +268,4 @@ def _trouble(case: Case, error: HypervisorError) -> NoReturn:
     if time_left > 0 or error.after is Retry.TRANSIENT:
         _hop(case, case.side, WHILE)
     why = f"{error.message} ({error.code})"
-    _conclude(_look(case), Action(Do.ASK, why))
+    _conclude(look(case), Action(Do.ASK, why))
