@@ -107,7 +107,7 @@ class Host:
             return
         deadline = time.monotonic() + patience
         while calling(lambda: occupied(domain), effect=False):
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 raise HypervisorError(
                     f"the libvirt daemon of host {self.name} is still occupied with {domain.name()}, so what it "
                     "shows may be old; if it stays so, see whether the guest's QEMU hangs",
