@@ -112,7 +112,7 @@ def goes_on(record: Record, alive: Agents, dead: str | None = None) -> bool:
     if record.state != "active" or record.waiting or where == dead:
         return False
     card = alive.get(where)
-    return card is not None and (record.step != "running" or card["incarnation"] == record.incarnation)
+    return card is not None and (record.step != "running" or record.incarnation in ("", card["incarnation"]))
 
 
 def _where(record: Record) -> str:

@@ -15,6 +15,7 @@ import pytest
 from celery import Task
 
 from tasks import dispatch, phases
+from tasks.reconcile import AWAY, interrupted
 from worker.agent import Agent
 from worker.contract import PHASE, Baton, MigrateRequest, canonical
 from worker.hypervisors.base import (
@@ -151,7 +152,7 @@ def test_a_migration_under_way_is_finished(
     before = journal.record(IDENT)
     assert before is not None
     assert (before.state, before.phase, before.step) == ("active", first, "queued")
-    assert (before.host, before.incarnation, before.waiting) == ("", "", None)
+    assert (before.host, before.incarnation, before.waiting) == ("alpha" if first.on_source else "beta", "", None)
     raw = message_of(first)
     for phase in list(Phase)[list(Phase).index(first) :]:
         raw = serve(agents, monkeypatch, phase, raw)
@@ -203,3 +204,18 @@ def test_its_requests_are_taken() -> None:
     assert (request.domain, request.destination, request.attempts) == ("golden", "beta", 2)
     assert request.options == {"paused": False}
     assert request.params == {"destination_name": "golden-moved"}
+
+
+def test_a_claim_of_the_version_before_is_not_taken_for_another_agents(
+    agents: dict[str, Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not say which agent it is: only an agent that is away makes it an interrupted one."""
+    journal = agents["alpha"].journal
+    restore(journal, written(Phase.PREPARE)["keys"])
+    serve(agents, monkeypatch, Phase.PREPARE, message_of(Phase.PREPARE))
+    # what the other version's claim writes
+    journal.client.hset(f"vmrelay:m:{IDENT}", mapping={"step": "running", "token": "t", "owner": "alpha"})
+    record = journal.record(IDENT)
+    assert record is not None
+    assert interrupted(record, journal.agents(HOSTS), 0, 10) == ""
+    assert interrupted(record, {}, 11, 10) == AWAY

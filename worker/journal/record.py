@@ -219,6 +219,14 @@ def _convergence(text: str | None) -> Convergence:
     return Convergence(**told | actions)
 
 
+def _host(raw: dict[str, str]) -> str:
+    """Which host's agent has the message or is to take it; a version before this one wrote none, or left an old one."""
+    phase = raw.get("phase", "")
+    if not phase or phase == "recover":
+        return raw.get("host", "")
+    return raw.get("destination" if phase in ("prepare", "finish") else "source", "")
+
+
 def from_hash(ident: str, raw: dict[str, str]) -> Record:
     """The record that ``HGETALL`` returned."""
 
@@ -252,7 +260,7 @@ def from_hash(ident: str, raw: dict[str, str]) -> Record:
         token=raw.get("token", ""),
         owner=raw.get("owner", ""),
         incarnation=raw.get("incarnation", ""),
-        host=raw.get("host", ""),
+        host=_host(raw),
         waiting=json.loads(raw["waiting"]) if raw.get("waiting") else None,
         retries=int(raw.get("retries") or 0),
         cancel=raw.get("cancel") == "1",

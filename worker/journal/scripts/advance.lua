@@ -15,7 +15,8 @@ local news = not before or before.stage ~= told.stage or before.source ~= told.s
   or before.destination ~= told.destination
 redis.call('HSET', record, 'phase', ARGV[3], 'step', 'queued', 'queued', exact(), 'baton', ARGV[4], 'done', token, 'host', ARGV[8],
   run, ARGV[5])
-redis.call('HDEL', record, 'token')
+-- A version before this one claims without saying which agent it is: it shall not be taken for the one before.
+redis.call('HDEL', record, 'token', 'incarnation')
 if not told.idle then redis.call('HDEL', record, 'waiting') end
 store(cjson.decode(ARGV[6]))
 redis.call('ZADD', prefix .. 'outbox', at + tonumber(ARGV[7]), id)

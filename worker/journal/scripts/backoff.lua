@@ -7,7 +7,7 @@ local state, phase, step, token, attempt, done, source, destination =
 if state == 'backoff' and done == ARGV[2] then return {'SAME'} end
 if state ~= 'active' or step ~= 'running' or token ~= ARGV[2] then return {'STALE'} end
 redis.call('HSET', record, 'phase:' .. attempt .. ':' .. phase, ARGV[3], 'done', token, 'state', 'backoff')
-redis.call('HDEL', record, 'token', 'baton', 'step', 'phase', 'host', 'waiting', 'progress')
+redis.call('HDEL', record, 'token', 'incarnation', 'baton', 'step', 'phase', 'host', 'waiting', 'progress')
 store(cjson.decode(ARGV[4]))
 release(source, destination)
 leave('active', 'outbox')

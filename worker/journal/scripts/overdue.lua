@@ -18,8 +18,8 @@ for _, late in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'outbox', '-inf', no
   local key = prefix .. 'm:' .. late
   local baton, phase, queued, step, source, destination, host =
     unpack(redis.call('HMGET', key, 'baton', 'phase', 'queued', 'step', 'source', 'destination', 'host'))
-  -- A version before this one did not say which host it is for.
-  if not host or host == '' then host = on_destination[phase] and destination or source end
+  -- What a version before this one queued does not say which host it is for, or names the one before.
+  if phase ~= 'recover' then host = on_destination[phase] and destination or source end
   if baton and step == 'queued' and behind(ARGV[3] .. host) then
     redis.call('ZADD', prefix .. 'outbox', now() + 500, late)
   elseif baton and step == 'queued' then

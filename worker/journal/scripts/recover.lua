@@ -14,7 +14,7 @@ redis.call('ZADD', prefix .. 'active', at, id)
 redis.call('ZADD', prefix .. 'outbox', at + tonumber(ARGV[9]), id)
 redis.call('HSET', record, 'state', 'active', 'epoch', epoch + 1, 'phase', 'recover', 'step', 'queued',
   'host', ARGV[6], 'queued', exact(), 'baton', ARGV[7])
-redis.call('HDEL', record, 'token', 'waiting', 'reason', 'error')
+redis.call('HDEL', record, 'token', 'incarnation', 'waiting', 'reason', 'error')
 store(cjson.decode(ARGV[10]))
 too_late()
 event('recovering', ARGV[8])
