@@ -153,12 +153,13 @@ class Recorder(RecordingWatch):
 
     stop_at: Callable[[Progress], bool] = lambda _: False
     wish: Stop | None = None
+    why: Stop = Stop.CANCEL
 
     def progress(self, progress: Progress) -> None:
         """Remember how far it is."""
         super().progress(progress)
         if self.stop_at(progress):
-            self.wish = Stop.CANCEL
+            self.wish = self.why
 
     def stop(self) -> Stop | None:
         """What the test wants."""

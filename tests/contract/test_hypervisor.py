@@ -8,7 +8,7 @@ import pytest
 from contract_pairs import Pair, Recorder, until
 
 from worker.errors import Cancelled, HypervisorError, Rejected
-from worker.hypervisors.base import DomainState, Finished, Hypervisor, Move
+from worker.hypervisors.base import DomainState, Finished, Hypervisor, Move, Stop
 from worker.hypervisors.flags import MigrateFlag
 
 RUNNING, PAUSED, ABSENT = DomainState.RUNNING, DomainState.PAUSED, DomainState.ABSENT
@@ -65,14 +65,16 @@ def test_cancelled_after_prepare(pair: Pair) -> None:
     migrate(pair, move, watch)
 
 
-def test_cancelled_in_perform(pair: Pair) -> None:
-    """``Cancelled``, and the guest runs on where it was; a new attempt can begin."""
+@pytest.mark.parametrize(("why", "code"), [(Stop.CANCEL, "cancelled"), (Stop.DRAIN, "drained")])
+def test_cancelled_in_perform(pair: Pair, why: Stop, code: str) -> None:
+    """``Cancelled``, with the code of why, and the guest runs on where it was; a new attempt can begin."""
     move = pair.move(endless=True)
-    watch = Recorder(stop_at=lambda progress: progress.iteration > 0)
+    watch = Recorder(stop_at=lambda progress: progress.iteration > 0, why=why)
     begun = pair.source.begin(move, watch)
     prepared = pair.destination.prepare(move, begun.xml, begun.cookie, watch)
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled) as caught:
         pair.source.perform(move, begun.xml, prepared.uri, prepared.cookie, watch)
+    assert caught.value.code == code
     after = Recorder()
     assert pair.destination.finish(move, b"", True, after).domain.state is ABSENT
     assert pair.states(move.uuid) == (RUNNING, ABSENT)
