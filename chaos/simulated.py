@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from chaos.stage import READY_SECONDS, Copy, Guest, NotReached, Stage, until
 from worker.errors import RelayError, Unavailable
@@ -32,14 +33,16 @@ class _Eyes:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()  # several threads look
         self._inode = self._offset = 0
         self._guests: dict[str, Copy] = {}
 
     def copy(self, uuid: str) -> Copy | None:
         """This host's copy of a guest now."""
-        with suppress(FileNotFoundError):
-            self._read()
-        return self._guests.get(uuid)
+        with self._lock:
+            with suppress(FileNotFoundError):
+                self._read()
+            return self._guests.get(uuid)
 
     def _read(self) -> None:
         with self._path.open("rb") as file:
@@ -60,10 +63,13 @@ class _Eyes:
 class SimulatedStage(Stage):
     """Two simulated hosts, one process each; killed, such a host forgets its jobs while its guests run on."""
 
+    simulation: ClassVar[str] = SIMULATION
+    """The simulator's configuration."""
+
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         (folder / "simulator").mkdir()
-        (folder / "simulator.toml").write_text(SIMULATION)
+        (folder / "simulator.toml").write_text(self.simulation)
         self._eyes = {host: _Eyes(folder / "simulator" / f"{host}.jsonl") for host in self.hosts}
 
     def inventory(self) -> str:
