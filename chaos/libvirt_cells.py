@@ -92,7 +92,7 @@ def libvirt() -> list[Cell]:
     cells = list(_grid())
     cells += [Cell(trouble, "perform", DURING, "cancel") for trouble in (*AGENTS, *DAEMONS)]
     cells += [Cell(Trouble.SOURCE_AGENT, "perform", DURING, then=then) for then in DAEMONS]
-    cells += [Cell(Trouble.BOTH_AGENTS, "perform", AFTER, then=then) for then in DAEMONS]
+    cells += [Cell(Trouble.BOTH_AGENTS, "finish", DURING, then=then) for then in DAEMONS]
     return cells
 
 

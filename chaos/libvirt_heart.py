@@ -7,10 +7,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from chaos.libvirt_stage import LibvirtStage
 from chaos.stage import Guest
+
+if TYPE_CHECKING:
+    from chaos.libvirt_stage import LibvirtStage
 
 SAMPLE_SECONDS = 0.01
 SLACK_SECONDS = 1.0

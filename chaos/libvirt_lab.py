@@ -121,10 +121,11 @@ class LabKeeper(Keeper):
 
     def kill(self, *names: str) -> None:
         """See ``Keeper``."""
-        for name in names:
-            for pid in self._inside(name):
-                os.kill(pid, signal.SIGKILL)
-        super().kill(*names)
+        with self._lock:  # else the end of the process outside is seen before it is known to be our doing
+            for name in names:
+                for pid in self._inside(name):
+                    os.kill(pid, signal.SIGKILL)
+            super().kill(*names)
 
     def freeze(self, name: str) -> None:
         """See ``Keeper``. The process outside is stopped as well, by itself."""

@@ -11,7 +11,7 @@ import redis
 
 from chaos.cells import Cell, When
 from chaos.faults import kill
-from chaos.judge import ended_wrongs, held, is_over
+from chaos.judge import OUTCOMES, ended_wrongs, held, is_over
 from chaos.libvirt_cells import End, end_of
 from chaos.libvirt_faults import killed, strike
 from chaos.libvirt_heart import SLACK_SECONDS, Heart, reported_seconds
@@ -49,7 +49,10 @@ def run(stage: LibvirtStage, cell: Cell, number: int, patience: float) -> Libvir
     except (NotReached, RelayError, redis.RedisError, libvirt.libvirtError, OSError) as error:
         result.wrongs.append(f"{type(error).__name__}: {error}")
     result.died = stage.keeper.deaths[deaths:]
-    result.wrongs += [f"{name} died, and nobody had killed it" for name in sorted(set(result.died))]
+    # An agent that is being started while its host's daemon is away ends, as it says, and is started again.
+    starting = killed(stage, cell.fault) if cell.then else ()
+    died = sorted(set(result.died) - set(starting))
+    result.wrongs += [f"{name} died, and nobody had killed it" for name in died]
     return result
 
 
@@ -92,6 +95,8 @@ def _settle(
     while time.monotonic() < deadline:
         now = time.monotonic()
         with suppress(redis.RedisError, libvirt.libvirtError):
+            if result.serve_seconds is None and stage.serves():
+                result.serve_seconds = max(now - ended, 0.0)
             if is_over(stage, ident) and not _misplaced(stage, guest, ident, result):
                 return max(now - ended, 0.0)
         time.sleep(LOOK_SECONDS)
@@ -104,7 +109,8 @@ def _wrongs(stage: LibvirtStage, guest: Guest, ident: str, outcomes_before: int,
     record = stage.record(ident)
     if record is None or record.state != "ended":
         return [f"the migration is not terminal: {stage.told(ident)}", *_misplaced(stage, guest, ident, result)]
-    found = ended_wrongs(stage, ident, record.outcome, outcomes_before) + held(stage, guest, ident)
+    found = [] if record.outcome in OUTCOMES else [f"the outcome is '{record.outcome}'"]
+    found += ended_wrongs(stage, ident, record.outcome, outcomes_before) + held(stage, guest, ident)
     if result.still_seconds > (limit := result.reported_seconds + SLACK_SECONDS):
         found.append(f"the heart stood still for {result.still_seconds:.2f} s, {limit:.2f} s at most were reported")
     return found + _misplaced(stage, guest, ident, result) + stage.leftovers(guest)
