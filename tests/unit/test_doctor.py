@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from worker import metrics
 from worker.cli import doctor as diagnosis
 from worker.embedded import EmbeddedRedis
 from worker.inventory import Inventory
 from worker.journal import Journal, connect
 from worker.journal.health import Finding, Result, judged, persists
 from worker.runtime import Runtime
+from worker.scheduler import Rounds
 from worker.seal import ensure_key
 from worker.settings import Settings
 
@@ -163,6 +165,21 @@ def test_a_redis_that_forgets(look: Callable[..., dict[str, Finding]]) -> None:
     found = look(spoil)
     assert "appendonly yes" in found["persistence"].advice
     assert "noeviction" in found["eviction"].advice
+
+
+def test_the_scheduler_shows_whether_redis_persists(private_redis: Callable[..., EmbeddedRedis]) -> None:
+    """The gauge is 1, and 0 once the append-only file is switched off."""
+    server = private_redis()
+    settings = Settings(redis_url=server.url)
+    with connect(server.url) as client:
+        rounds = Rounds(Runtime(settings, Inventory(settings), Journal(client)), 0)
+        gauge = metrics.redis_persists.labels(f"127.0.0.1:{server.port}")
+        rounds._judge()
+        assert gauge._value.get() == 1
+        client.config_set("appendonly", "no")
+        rounds._judge()
+        assert gauge._value.get() == 0
+        rounds._parts.journal.client.close()
 
 
 def test_messages_for_nobody(look: Callable[..., dict[str, Finding]]) -> None:

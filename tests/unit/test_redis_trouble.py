@@ -8,6 +8,7 @@ import pytest
 import redis
 from redis._parsers.base import BaseParser
 
+from tasks.watch import patiently
 from worker.embedded import EmbeddedRedis
 from worker.journal import Journal
 from worker.journal.scripting import BEGINNINGS, connect
@@ -52,6 +53,22 @@ def test_a_redis_that_is_away(error: Exception) -> None:
 def test_our_own_errors_do_not_pass() -> None:
     """A bug is not waited out, whatever its text."""
     assert not passes(ValueError("OOM command not allowed"))
+
+
+@pytest.mark.parametrize("said", [said for said, meaning in SAID if meaning], ids=lambda said: said.split()[0])
+def test_the_end_of_a_phase_waits_for_every_trouble(said: str) -> None:
+    """What fails with a trouble of Redis is called again; what fails otherwise is not."""
+    errors = [BaseParser.parse_error(said)]
+
+    def call() -> str:
+        if errors:
+            raise errors.pop()
+        return "journaled"
+
+    assert patiently(call) == "journaled"
+    errors.append(BaseParser.parse_error("WRONGTYPE no"))
+    with pytest.raises(redis.ResponseError):
+        patiently(call)
 
 
 @pytest.fixture
