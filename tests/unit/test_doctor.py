@@ -182,6 +182,14 @@ def test_the_scheduler_shows_whether_redis_persists(private_redis: Callable[...,
         rounds._parts.journal.client.close()
 
 
+def test_a_full_redis(look: Callable[..., dict[str, Finding]]) -> None:
+    """It is said what no longer works, and what to do; the rest can still be looked at."""
+    found = look(lambda client: client.config_set("maxmemory", 1))
+    assert found["memory"].result == "failed"
+    assert "maxmemory" in found["memory"].advice
+    assert found["scripts"].result == "ok"
+
+
 def test_messages_for_nobody(look: Callable[..., dict[str, Finding]]) -> None:
     """A queue of any priority whose agent is down, and that of a host that was removed."""
     found = look(lambda client: [client.lpush(key, "m") for key in ("host.alpha\x06\x169", "host.gone")])
