@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tasks.recovery import Do, Shown
 from worker.cli import words
 from worker.cli.progress import STEP_SECONDS, Bar, Lines
 from worker.hypervisors.convergence import Convergence, StallAction, TuningKind
@@ -92,6 +93,56 @@ EVENTS: list[tuple[str, dict[str, Any], str]] = [
     ("ended", {"outcome": "succeeded"}, "succeeded"),
     ("ended", {"outcome": "rejected", "error": "no"}, "rejected: no"),
 ]
+LOOK = {"phase": "recover", "host": "beta", "attempt": 1, "seconds": 0.0}
+SIGHT = LOOK | {"source": "running", "destination": "absent"}
+EVENTS += [
+    ("phase", LOOK, "a look at beta …"),
+    (
+        "phase-ended",
+        SIGHT | {"decided": [{"action": "confirm-cancelled", "side": None, "why": "it never left"}]},
+        "the source runs it; the destination has nothing of it: the source keeps it (it never left)",
+    ),
+    (
+        "phase-ended",
+        SIGHT | {"source": "not seen", "decided": [{"action": "look", "side": "source", "why": "old"}]},
+        "the source was not looked at; the destination has nothing of it: the source is looked at next",
+    ),
+    (
+        "phase-ended",
+        SIGHT | {"source": "absent", "assumed": ["source"], "decided": []},
+        "the source is assumed dead; the destination has nothing of it: the interrupted phase has ended after all",
+    ),
+    (
+        "phase-ended",
+        SIGHT | {"decided": [{"action": "of-a-newer-version", "side": None, "why": "so"}]},
+        "the source runs it; the destination has nothing of it: of-a-newer-version (so)",
+    ),
+    (
+        "recovering",
+        PHASE | {"step": "running", "why": "its agent ended"},
+        "perform on alpha was interrupted: its agent ended; both hosts are looked at",
+    ),
+    (
+        "recovering",
+        PHASE | {"step": "queued", "why": "its agent is away"},
+        "perform on alpha was not begun: its agent is away; both hosts are looked at",
+    ),
+    (
+        "recovering",
+        LOOK | {"step": "queued", "why": "me asked for it", "by": "me", "dead": ["beta"]},
+        "its recovery begins anew: me asked for it; beta is assumed dead, the other host is looked at",
+    ),
+    (
+        "recovering",
+        LOOK | {"step": "", "why": "me asked for it"},
+        "it was in doubt: me asked for it; both hosts are looked at",
+    ),
+    ("restored", PHASE, "Redis had forgotten it, and has it again (perform on alpha); both hosts are looked at"),
+    ("waiting", {"host": "beta", "why": "its agent is away", "since": 1}, "waits for beta: its agent is away"),
+    ("hastened", {"by": "me"}, "the next attempt may start now (me)"),
+    ("hastened", {"by": ""}, "the next attempt may start now"),
+    ("republished", {"phase": "recover"}, "the next look is due"),
+]
 RECORD = Record("3f2a91", "active", domain="web-1", phase="perform", step="running", attempt=1)
 
 
@@ -99,6 +150,12 @@ RECORD = Record("3f2a91", "active", domain="web-1", phase="perform", step="runni
 def test_events_in_words(kind: str, data: dict[str, Any], text: str) -> None:
     """Each event is one line; what the hypervisor does not tell is left out."""
     assert words.line_of(kind, data) == text
+
+
+def test_every_word_of_a_recovery_is_known() -> None:
+    """What a side may show and what may be decided each have plain words."""
+    assert words.SHOWS.keys() == {*Shown, "not seen"}
+    assert words.DOES.keys() == set(Do)
 
 
 def test_every_event_has_words() -> None:

@@ -13,13 +13,11 @@ from pathlib import Path
 
 import click
 import pytest
-import redis
 from prometheus_client.metrics import MetricWrapperBase
 
 from worker import metrics
 from worker.cli.main import cli
 from worker.contract import MigrateRequest
-from worker.journal import Journal, connect
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -177,30 +175,3 @@ def test_the_schema_takes_what_the_pages_send() -> None:
     assert found is not None
     arguments = eval(found[1], {"__builtins__": {}})  # noqa: S307 - our own page
     assert MigrateRequest.parse(arguments).domain == "web-1"
-
-
-def test_a_record_closed_by_hand_frees_everything(redis_url: str) -> None:
-    """What the page about doubt has an operator do lets the domain move again."""
-    (block,) = (text for text in blocks(ROOT / "docs/howto/in-doubt.md", "sh") if "MULTI" in text)
-    ident, uuid = "3f2a91c0-8a54-4d0e-9d86-2f6c2f6f0a11", "407e6e84-b2cd-5505-acd6-6cc15b293447"
-    journal = Journal(connect(redis_url))
-    fields = {"domain": "web-1", "uuid": uuid, "source": "alpha", "destination": "beta"}
-    for host in ("alpha", "beta"):
-        journal.lease(host, {"incarnation": host}, 60)
-    assert journal.submit(ident, fields, {}, "{}", (1, 1))[1] == ["OK"]
-    assert journal.claim(ident, 1, 1, "begin", "{}", "token", "alpha", ("", "", 0)).won
-
-    values = dict(word.split("=") for word in block.splitlines()[0].split()) | {"(date +%s)": "1795394265"}
-    lines = block.split("MULTI\n")[1].split("EXEC\n")[0]
-    for name, value in values.items():
-        lines = lines.replace(f"${name}", value)
-    with redis.Redis.from_url(redis_url) as client:
-        for line in lines.splitlines():
-            client.execute_command(*shlex.split(line))
-        left = {key.decode() for key in client.scan_iter() if b":m:" not in key}
-    record = journal.record(ident)
-    assert record is not None
-    assert (record.state, record.outcome) == ("ended", "failed")
-    assert [found.id for found in journal.records()] == [ident]
-    assert left == {"vmrelay:ended", "vmrelay:lease:alpha", "vmrelay:lease:beta"}
-    assert journal.submit("another", fields, {}, "{}", (1, 1)) == (["OK"], ["OK"])

@@ -17,5 +17,6 @@ if not waits then redis.call('HDEL', record, 'waiting') end
 redis.call('ZREM', prefix .. 'outbox', id)
 redis.call('ZADD', prefix .. 'active', at, id)
 show(ARGV[8], ARGV[9], ARGV[10])
-if not waits then event('phase', '{"attempt":' .. attempt .. ',"phase":"' .. phase .. '","host":"' .. ARGV[7] .. '"}') end
+local before = waits and redis.call('HGET', record, 'phase:' .. attempt .. ':recover')
+if not before or not cjson.decode(before).idle then event('phase', '{"attempt":' .. attempt .. ',"phase":"' .. phase .. '","host":"' .. ARGV[7] .. '"}') end
 return {'OK', cancel or '', string.format('%.3f', exact() - tonumber(queued))}
