@@ -16,7 +16,7 @@ from chaos.stage import Guest, NotReached, Stage, until
 from worker.errors import RelayError
 
 ASK_AGAIN_SECONDS = 6.0
-"""A client that hears nothing of its request for so long asks again, under the same id."""
+"""A client that hears nothing of its request asks again so long after everything serves, under the same id."""
 BACK_SECONDS = 30.0
 
 
@@ -111,7 +111,8 @@ def _settle(stage: Stage, guest: Guest, walk: Walk, ended: float, patience: floa
                 return max(now - ended, 0.0)
             if result.serve_seconds is None and stage.serves():
                 result.serve_seconds = max(now - ended, 0.0)
-            if not result.asked_again and now - ended > ASK_AGAIN_SECONDS and stage.record(walk.ident) is None:
+            served = result.serve_seconds is not None and now - ended - result.serve_seconds > ASK_AGAIN_SECONDS
+            if served and not result.asked_again and stage.record(walk.ident) is None:
                 stage.migrate(guest, stage.hosts[1], walk.ident)
                 result.asked_again = True
         except redis.RedisError:
