@@ -91,6 +91,19 @@ UNSEEN = (
 
 LAST = (row(EVERY, ANY, ANY, Do.ASK, "this was never seen, and no rule for it is known to be safe"),)
 
+POSTCOPY = (
+    row(
+        AFTER_PERFORM,
+        UNKNOWN,
+        MIGRATING,
+        Do.WAIT,
+        "the destination still fetches memory (post-copy)",
+        side=Side.DESTINATION,
+    ),
+    row(AFTER_PERFORM, UNKNOWN, RUNNING, Do.REMOVE_SOURCE, "post-copy is over: the destination has all of its memory"),
+)
+"""After the switch the source's job may be gone with its agent, and the guest goes on fetching all the same."""
+
 QEMU = (
     row(EVERY, RUNNING, MIGRATING, Do.ASK, "it executes on both sides: stop one at once"),
     row(
@@ -129,6 +142,9 @@ QEMU = (
         "it stands still on its source and never ran elsewhere",
     ),
     row(FINISHED, HELD, STOPPED, Do.REMOVE_SOURCE, "it ran on the destination, and stopped there"),
+    # A daemon that was killed in finish kills the guest when it starts again, unless it ran already
+    # (qemuProcessRecoverMigrationIn): finish(cancelled) knows these remains, and leaves any others.
+    row(FINISHING, PAUSED_OUT, STOPPED, Do.FINISH_CANCELLED, "the destination's daemon was killed before it ran there"),
     row(
         {PERFORMED, FINISHING},
         HELD,
@@ -240,9 +256,11 @@ OFFLINE = (
 TABLES = {
     table.name: table
     for table in (
-        Table("qemu", "QEMU through libvirt: the relay calls finish and confirm", (*UNSEEN, *QEMU, *LAST)),
+        Table("qemu", "QEMU through libvirt: the relay calls finish and confirm", (*POSTCOPY, *UNSEEN, *QEMU, *LAST)),
         Table(
-            "qemu-p2p", "QEMU, peer-to-peer: the source's daemon does all of it", deciding(*UNSEEN, *P2P, *QEMU, *LAST)
+            "qemu-p2p",
+            "QEMU, peer-to-peer: the source's daemon does all of it",
+            deciding(*POSTCOPY, *UNSEEN, *P2P, *QEMU, *LAST),
         ),
         Table("qemu-offline", "QEMU, OFFLINE: only a definition moves", (*UNSEEN, *OFFLINE, *LAST)),
         Table("vz", "Virtuozzo, by its SDK or through libvirt: the dispatchers do all of it", (*UNSEEN, *VZ, *LAST)),

@@ -113,8 +113,12 @@ def may_resume(case: Interrupted, source: Shown, destination: Shown) -> bool:
 
 
 def may_remove_source(case: Interrupted, source: Shown, destination: Shown) -> bool:
-    """The source's copy ends: it does not execute, and the destination has accepted the guest."""
-    if source is Shown.MIGRATING:  # the last of post-copy
+    """The source's copy ends: it does not execute, and the destination has accepted the guest.
+
+    After the switch to post-copy it shows migrating, or unknown where its job is gone; ``release`` looks whether
+    it has been emptied.
+    """
+    if source in (Shown.MIGRATING, Shown.UNKNOWN):
         return case.table != "vz" and case.stage in WHOLE_BY_NOW and destination is Shown.RUNNING
     accepted = (
         destination is Shown.RUNNING
