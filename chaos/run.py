@@ -10,7 +10,7 @@ import redis
 
 from chaos.cells import ENTRY, Cell, Fault, When
 from chaos.faults import killed, second, strike
-from chaos.judge import Watch, is_over, is_whole, wrongs
+from chaos.judge import Watch, is_over, is_whole, ran_once, wrongs
 from chaos.moments import Walk
 from chaos.stage import Guest, NotReached, Stage, until
 from worker.errors import RelayError
@@ -87,6 +87,8 @@ def _judged(stage: Stage, cell: Cell, guest: Guest, patience: float, result: Res
     stage.await_hosts()
     result.still_seconds = watch.still_seconds
     result.wrongs += watch.seen + wrongs(stage, guest, walk.ident, before, cell.fault == Fault.REDIS_LOST_ALL)
+    if cell.fault in (Fault.DUPLICATE, Fault.LOSS):
+        result.wrongs += ran_once(stage, walk.ident)
     if (record := stage.record(walk.ident)) is not None:
         result.outcome, result.attempts = record.outcome or record.state, record.attempt
         result.recoveries = len(stage.events(walk.ident, "recovering"))
