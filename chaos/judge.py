@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from chaos.cells import PHASES
 from chaos.stage import Copy, Guest, Stage
 
 LOOK_SECONDS = 0.02
@@ -107,6 +108,12 @@ def ended_wrongs(stage: Stage, ident: str, outcome: str, outcomes_before: int) -
     if (counted := stage.outcomes() - outcomes_before) != 1:
         found.append(f"{counted} outcomes were counted")
     return found
+
+
+def ran_once(stage: Stage, ident: str) -> list[str]:
+    """What is wrong where nothing but a message came twice or was lost: each phase is claimed once, in order."""
+    claimed = [event["phase"] for event in stage.events(ident, "phase")]
+    return [] if claimed == list(PHASES) else [f"claimed were {', '.join(claimed)}"]
 
 
 def held(stage: Stage, guest: Guest, ident: str) -> list[str]:
