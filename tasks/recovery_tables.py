@@ -186,6 +186,7 @@ P2P = (
     row(EVERY, RUNNING, PAUSED_IN, Do.AGAIN, "the source's daemon has given up; the destination's drops its part"),
     row(EVERY, {*HELD, ABSENT, *STOPPED}, PAUSED_IN, Do.AGAIN, "the source's daemon is between copying and the end"),
     row({PERFORMED, FINISHING}, MIGRATING, ARRIVING, Do.ADOPT, "the daemons are still at it"),
+    row(FINISHING, PAUSED_OUT, STOPPED, Do.ASK, "it may have run on the destination before it stopped"),
 )
 """Peer-to-peer the source's daemon finishes and confirms; what it leaves when it dies is as with QEMU otherwise."""
 

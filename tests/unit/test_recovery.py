@@ -94,7 +94,9 @@ def may_drop(case: Interrupted, source: Shown, destination: Shown) -> bool:
     """The destination forgets what it received: the source must have the guest, or the destination never all of it."""
     has_it = source in EXECUTES | STANDS or (case.table == "qemu-offline" and source in STOPPED)
     never_whole = case.stage in (Stage.UNMOVED, Stage.UNDOING) and source in STOPPED
-    return destination is Shown.PAUSED_IN and (has_it or never_whole)
+    # Of a guest that is stopped there finish(cancelled) drops only what a killed daemon left of a finish.
+    killed = (case.table, case.stage, source) == ("qemu", Stage.FINISHING, Shown.PAUSED_OUT)
+    return (destination is Shown.PAUSED_IN and (has_it or never_whole)) or (destination in STOPPED and killed)
 
 
 def may_let_run(case: Interrupted, source: Shown, destination: Shown) -> bool:
