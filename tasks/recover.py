@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import structlog
@@ -25,7 +26,7 @@ from worker import metrics
 from worker.agent import current
 from worker.app import app
 from worker.contract import PHASE, RECOVER, Baton, ErrorInfo, Look
-from worker.errors import HypervisorError, RelayError, Retry
+from worker.errors import Cancelled, Failed, HypervisorError, InDoubt, RelayError, Retry
 from worker.hypervisors.base import DomainState, Phase
 
 logger = structlog.get_logger(__name__)
@@ -49,10 +50,8 @@ def recover(self: Task[..., Any], baton: dict[str, Any]) -> None:
         case = Case(agent, taken, token, watch, side)
         try:
             _visit(case)
-        except RelayError as ended:
-            if not isinstance(ended, HypervisorError):
-                raise
-            _trouble(case, ended)
+        except (HypervisorError, Cancelled) as error:
+            _trouble(case, error)
         finally:
             watch.over()
 
@@ -257,15 +256,16 @@ def _conclude(case: Case, action: Action) -> NoReturn:
         case _:
             baton = baton.model_copy(update={"error": None})
             ended = Conclusion(Ending.MOVED, action.why)
-    conclusion.carry_out(case.agent, baton, case.token, told, ended)
+    with suppress(Failed, Cancelled, InDoubt):  # the journal shows it as the migration's result, not as this task's
+        conclusion.carry_out(case.agent, baton, case.token, told, ended)
     raise Ignore
 
 
-def _trouble(case: Case, error: HypervisorError) -> NoReturn:
-    """An action failed: what it left is looked at again, after a while."""
+def _trouble(case: Case, error: HypervisorError | Cancelled) -> NoReturn:
+    """An action failed, or gave way to this agent being stopped: what it left is looked at again, after a while."""
     logger.warning("recovery: an action failed", migration=case.baton.migration, code=error.code, error=error.message)
     time_left = case.known.still + recovery.PATIENCE_SECONDS - patiently(case.agent.journal.now)
-    if time_left > 0 or error.after is Retry.TRANSIENT:
+    if time_left > 0 or isinstance(error, Cancelled) or error.after is Retry.TRANSIENT:
         _hop(case, case.side, WHILE)
     why = f"{error.message} ({error.code})"
     _conclude(look(case), Action(Do.ASK, why))
