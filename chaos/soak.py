@@ -23,7 +23,7 @@ from kombu.exceptions import OperationalError
 
 from chaos.judge import OUTCOMES, STATUS, running
 from chaos.soak_faults import KINDS, Order, Saboteur
-from chaos.soak_memory import FLAT_SHARE, WARM_MIGRATIONS, Growth, growth
+from chaos.soak_memory import WARM_MIGRATIONS, Growth, growth
 from chaos.soak_stage import Observer, SoakStage
 from chaos.stage import Guest, until
 
@@ -211,7 +211,7 @@ def _show(soak: Soak, grown: Mapping[str, Growth], wrongs: list[str]) -> None:
             print(
                 f"memory of {kind:<10} {one.start} MiB after its warm-up, {one.end} MiB at the end, "
                 f"{one.per_1000:+} MiB per 1000 migrations over {one.lives} lives; "
-                f"{'flat' if one.flat else 'NOT flat'} (limit {FLAT_SHARE:.0%})"
+                f"{'flat' if one.flat else 'NOT flat'} (at most {one.limit:.1f})"
             )
     for line in wrongs:
         print(f"WRONG: {line}")

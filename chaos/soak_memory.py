@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 WARM_MIGRATIONS = 500
 """What a process takes in its first migrations, its working set, is no growth: threads, caches, buffers."""
-FLAT_SHARE = 0.05
-"""Flat: after that, over a thousand migrations, a kind of process grows by less than this share of what it has."""
+FLAT_SHARE, FLAT_MIB = 0.05, 1.0
+"""Flat: after that a kind of process grows by no more than this share of what it has, or by so little, in a thousand
+migrations."""
 LEAST_SPAN = 100
 """A life that was seen over fewer migrations than this, after its warm-up, says nothing."""
 
@@ -40,9 +41,14 @@ class Growth:
     """So many lives were long enough."""
 
     @property
+    def limit(self) -> float:
+        """So many MiB in a thousand migrations still count as flat."""
+        return max(FLAT_SHARE * self.start, FLAT_MIB)
+
+    @property
     def flat(self) -> bool | None:
         """Whether it counts as flat; ``None`` where nobody can tell."""
-        return None if self.per_1000 is None else self.per_1000 <= FLAT_SHARE * self.start
+        return None if self.per_1000 is None else self.per_1000 <= self.limit
 
 
 def resident_mib(pid: int) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -25,10 +26,12 @@ bandwidth_mib = 1000
 """ + "".join(f"[hosts.{host}]\ncpus = 4096\n" for host in HOSTS)
 MEMORY_MIB = 2000
 SLOTS = 4
-KEEP_SECONDS = 60
+KEEP_SECONDS = 20
 """Ended migrations are forgotten after so long, else Redis would grow by what it is asked to keep."""
 LOOK_SECONDS = 0.05
 SAMPLE_SECONDS = 1.0
+YOUNG_SECONDS = 5.0
+"""What was just started is still loading: Redis its data, the others their libraries."""
 
 
 class SoakStage(SimulatedStage):
@@ -137,7 +140,10 @@ class Observer:
         return f"it ran on {' and '.join(sorted(both))}" if len(both) > 1 else ""
 
     def _sample(self) -> None:
+        now = time.monotonic()
         for role in self.stage.roles:
-            pid = self.stage.keeper.pid(role)
+            pid, started = self.stage.keeper.pid(role), self.stage.keeper.restarted(role)
+            if started is None or now - started < YOUNG_SECONDS:
+                continue
             if pid and (mib := resident_mib(pid)) is not None:
                 self.samples.append(Sample(role, pid, self.ended, mib))
