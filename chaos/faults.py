@@ -12,6 +12,10 @@ from chaos.moments import Walk
 from chaos.stage import REACH_SECONDS, NotReached, Stage, until
 
 
+DECIDED_SECONDS = 0.2
+"""After so long a message that was taken has been claimed, or has not."""
+
+
 def killed(stage: Stage, fault: str) -> tuple[str, ...]:
     """The processes, by the keeper's names, that a fault kills."""
     source, destination = stage.hosts
@@ -96,6 +100,7 @@ def _send_again(stage: Stage, cell: Cell, walk: Walk) -> float:
     stage.journal.client.lpush(queue, message)
     if cell.when != When.BEFORE:
         until(lambda: not stage.messages(walk.consumer(cell.hop)), "the second message is taken")
+        time.sleep(DECIDED_SECONDS)
     ended = time.monotonic()
     walk.go_on()
     return ended
