@@ -11,7 +11,6 @@ from chaos.cells import Cell, Fault, When
 from chaos.moments import Walk
 from chaos.stage import REACH_SECONDS, NotReached, Stage, until
 
-
 DECIDED_SECONDS = 0.2
 """After so long a message that was taken has been claimed, or has not."""
 
