@@ -112,3 +112,17 @@ def test_a_list_of_an_unknown_host_is_refused(waiting: Journal) -> None:
     assert listed("--host", "alpha")[0].startswith("m ")
     with pytest.raises(Rejected, match="unknown host 'nosuch'"):
         listed("--host", "nosuch")
+
+
+def test_what_cannot_go_on_says_for_which_host(waiting: Journal) -> None:
+    """An attempt that waits for a host shows it, since when and why, and what can be done."""
+    waiting.admit("m", 1, "b", (1, 1))
+    assert waiting.waiting("m", 1, "beta", "its agent is away")
+    document = json.loads(CliRunner().invoke(status, ["m", "-o", "json"]).output)
+    assert document["waits_for"].startswith("beta since ")
+    assert document["waiting"]["host"] == "beta"
+    shown = CliRunner().invoke(status, ["m"]).output
+    assert shown.count("beta since ") == 1
+    assert "if beta is off for good: vmrelay resolve m --assume-dead beta" in shown
+    assert "begin (waits)" in listed()[0]
+    assert listed()[0].endswith(": its agent is away")
