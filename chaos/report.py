@@ -35,7 +35,7 @@ def show(results: Sequence[Result], seconds: float, folders: Sequence[str]) -> N
             console.print(line(result), highlight=False, markup=False, soft_wrap=True)
     for folder in folders:
         console.print(f"logs of a stage on which cells failed: {folder}", highlight=False)
-    console.print(summary(results, seconds), highlight=False)
+    console.print(summary(results, seconds), highlight=False, soft_wrap=True)
     print(json.dumps(figures(results)))
 
 
@@ -73,12 +73,26 @@ def summary(results: Sequence[Result], seconds: float) -> str:
     told = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.most_common())
     asked = sum(result.asked_again for result in results)
     still = max((result.still_seconds for result in results), default=0.0)
-    served = sorted(result.serve_seconds for result in results if result.serve_seconds)
-    again = f"killed processes served again after {figures_of(served)}; " if served else ""
-    return (
-        f"{len(results)} cells in {seconds:.0f} s; outcomes: {told}; {asked} requests were sent again by their client; "
-        f"{again}no copy ran for {still:.2f} s at most"
+    return "\n".join(
+        (
+            f"{len(results)} cells in {seconds:.0f} s; {told}; {asked} requests were sent again by their client; "
+            f"no copy ran for {still:.2f} s at most",
+            *_waits(results),
+        )
     )
+
+
+def _waits(results: Sequence[Result]) -> list[str]:
+    """How much of the time to settle was waiting for what had been killed to serve again."""
+    both = [(r.serve_seconds, r.settle_seconds) for r in results if r.serve_seconds and r.settle_seconds]
+    if not both:
+        return []
+    served, after = sorted(serve for serve, _ in both), sorted(settle - serve for serve, settle in both)
+    told = "; settled so long after that: ".join(
+        f"p50 {_quantile(values, 0.5)} s, p95 {_quantile(values, 0.95)} s, max {_quantile(values, 1)} s"
+        for values in (served, after)
+    )
+    return [f"in {len(both)} cells all processes served again before it had settled: {told}"]
 
 
 def figures(results: Sequence[Result]) -> dict[str, object]:
