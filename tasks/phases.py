@@ -17,14 +17,14 @@ from pydantic import ValidationError
 
 from tasks import attempt, conclusion, dispatch, reconcile
 from tasks.watch import JournalWatch, patiently
-from tasks.work import WORK, tell
+from tasks.work import WORK, move_of, tell
 from worker import metrics
 from worker.agent import Agent, current
 from worker.app import app
 from worker.contract import PHASE, RECOVER, Baton, ErrorInfo, canonical
 from worker.errors import DRAINED, Cancelled, Failed, HypervisorError, RelayError, Retry
 from worker.hypervisors.base import Phase, Stop
-from worker.journal import Claim
+from worker.journal import Claim, Record
 
 logger = structlog.get_logger(__name__)
 
@@ -68,8 +68,26 @@ def _run(task: Task[..., Any], agent: Agent, phase: Phase, raw: dict[str, Any], 
         _advance(task, agent, after, token, told, phase, failed is not None)
     except Ignore:
         reconcile.restore(agent, after, phase)
+        if phase is Phase.PREPARE and not after.cancelled:
+            _drop(agent, after, watch)
         raise
     return after.document()
+
+
+def _drop(agent: Agent, after: Baton, watch: JournalWatch) -> None:
+    """Undo a prepare whose attempt has ended without it: libvirt keeps what it made as long as this agent lives."""
+    record = patiently(agent.journal.record, after.migration)
+    if record is None or not (record.state in ("ended", "backoff") or _lets_go(record, after)):
+        return  # whoever carries the attempt on looks here first
+    try:
+        agent.hypervisor.finish(move_of(agent, after), b"", True, watch)
+    except RelayError as error:
+        logger.warning("not dropped", migration=after.migration, code=error.code)
+
+
+def _lets_go(record: Record, after: Baton) -> bool:
+    """Whether a recovery is about to end the attempt on its source, without this host."""
+    return record.phase == Phase.CONFIRM and (record.attempt, record.epoch) == (after.attempt, after.epoch + 1)
 
 
 def claimed(agent: Agent, phase: str, raw: dict[str, Any], token: str) -> tuple[Baton, Claim]:

@@ -123,8 +123,8 @@ def _is_undone_here(agent: Agent, baton: Baton, watch: JournalWatch) -> bool:
         return False
     if not baton.performed:
         return look(agent, baton) not in attempt.MOVED_ON
-    # What runs here already is resumed by nothing: then its job is freed, however old the look at the destination.
-    waited = 0.0 if look(agent, baton) is DomainState.RUNNING else watch.waited_seconds
+    # What is here as it was before is resumed by nothing: its job is freed, however old the look at the destination.
+    waited = 0.0 if look(agent, baton) is baton.was else watch.waited_seconds
     return attempt.may_undo(baton, waited)
 
 
