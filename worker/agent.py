@@ -12,8 +12,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from wsgiref.simple_server import WSGIServer
 
 import redis
@@ -26,6 +25,8 @@ from worker.hypervisors import driver_for
 from worker.hypervisors.base import Domain, Hypervisor
 from worker.inventory import Host
 from worker.journal import Journal, Record, connect
+from worker.journal.scripting import unavailable
+from worker.liveness import birth, is_alive
 from worker.running import Running
 from worker.runtime import Runtime, runtime
 from worker.seal import Seal, load_key
@@ -86,7 +87,7 @@ class Agent:
             "incarnation": self.incarnation,
             "pid": os.getpid(),
             "node": socket.gethostname(),
-            "process": _birth(os.getpid()),
+            "process": birth(os.getpid()),
             "profile": self.host.profile,
             "draining": self.draining,
             "evicting": self.evicting,
@@ -119,7 +120,7 @@ class Agent:
         """
         deadline = time.monotonic() + self.settings.lease_seconds * 1.2
         while holder := self._renew():
-            alive = _is_alive(holder)
+            alive = is_alive(holder)
             if alive is False:
                 logger.warning("taking over from a dead agent", host=self.host.name, pid=holder.get("pid"))
                 self._lease_journal.unlease(self.host.name, str(holder["incarnation"]))
@@ -215,18 +216,20 @@ class Agent:
 
     def start(self) -> None:
         """Take the lease, open the hypervisor, publish; then phases may come."""
-        self.journal.load()
-        self.take_lease()
-        # Opening a hypervisor may take longer than a lease lasts.
-        self._in_background(self._keep_lease)
         try:
+            self.journal.load()
+            self.take_lease()
+            # Opening a hypervisor may take longer than a lease lasts.
+            self._in_background(self._keep_lease)
             port = self.host.settings.metrics_port
             self._metrics, self.metrics_port = metrics.serve(self.settings.metrics_address, port)
             self.hypervisor.open()
             self.publish()
             self._renew()  # whoever waits for a complete card need not wait for the next round
-        except BaseException:
+        except BaseException as failure:
             self.stop()
+            if isinstance(failure, redis.RedisError):
+                raise unavailable(failure) from None
             raise
         self.look_after()
         self._in_background(self._keep_published)
@@ -273,29 +276,6 @@ class Agent:
             self.journal.unlease(self.host.name, self.incarnation)
         except redis.RedisError:
             logger.warning("lease left to lapse", host=self.host.name)
-
-
-def _birth(pid: int) -> str:
-    """Names one process of one boot: boot, pid namespace, start time. Empty where there is no such process."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        # The command name, in parentheses, may hold blanks; after it come the state (field 3) and, as
-        # field 22, the start time. A zombie has ended: only its parent has not looked yet.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        state, started = fields[0], fields[19]
-    except OSError:
-        return ""
-    if state in "ZX":
-        return ""
-    return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}/{started}"
-
-
-def _is_alive(holder: Mapping[str, object]) -> bool | None:
-    """Whether the process that holds a lease lives; ``None`` where that cannot be seen from here."""
-    place = str(holder.get("process", "")).rpartition("/")[0]
-    if not place or place != _birth(os.getpid()).rpartition("/")[0]:
-        return None
-    return _birth(int(str(holder["pid"]))) == holder["process"]
 
 
 _current: Agent | None = None

@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 from click.testing import CliRunner
 
-from worker import agent, metrics, scheduler
+from worker import agent, liveness, metrics, scheduler
 from worker.cli import client
 from worker.cli import doctor as diagnosis
 from worker.cli import hosts as command
@@ -37,30 +37,30 @@ def until(condition: Callable[[], object]) -> None:
 
 def card(pid: int) -> dict[str, object]:
     """What a lease says of a process."""
-    return {"pid": pid, "process": agent._birth(pid)}
+    return {"pid": pid, "process": liveness.birth(pid)}
 
 
 def test_a_process_lives_until_it_ends() -> None:
     """Alive, then dead as a zombie whom nobody has waited for, then gone."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     holder = card(child.pid)
-    assert agent._is_alive(holder) is True
+    assert liveness.is_alive(holder) is True
     child.kill()
-    until(lambda: agent._is_alive(holder) is False)
+    until(lambda: liveness.is_alive(holder) is False)
     child.wait()
     assert child.stdin is not None
     child.stdin.close()
-    assert agent._is_alive(holder) is False
+    assert liveness.is_alive(holder) is False
 
 
 def test_another_process_under_the_same_pid_is_not_the_holder() -> None:
     """The start time tells them apart; another machine's process cannot be judged from here."""
     own = card(os.getpid())
-    assert agent._is_alive(own) is True
+    assert liveness.is_alive(own) is True
     place, _, started = str(own["process"]).rpartition("/")
-    assert agent._is_alive(own | {"process": f"{place}/{int(started) - 1}"}) is False
-    assert agent._is_alive(own | {"process": f"other-boot/1/{started}"}) is None
-    assert agent._is_alive({"pid": 1}) is None
+    assert liveness.is_alive(own | {"process": f"{place}/{int(started) - 1}"}) is False
+    assert liveness.is_alive(own | {"process": f"other-boot/1/{started}"}) is None
+    assert liveness.is_alive({"pid": 1}) is None
 
 
 def test_a_round_that_fails_stops_neither_the_others_nor_the_next(

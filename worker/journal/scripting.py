@@ -77,5 +77,10 @@ class Scripts:
             for script in self._scripts.values():
                 self.client.script_load(script.script)
         except redis.RedisError as lost:
-            code = trouble(lost) or "redis-error"
-            raise Unavailable(f"Redis does not answer ({lost}); start it or set VMRELAY_REDIS_URL", code=code) from None
+            raise unavailable(lost) from None
+
+
+def unavailable(lost: redis.RedisError) -> Unavailable:
+    """What a process that cannot begin without Redis says."""
+    code = trouble(lost) or "redis-error"
+    return Unavailable(f"Redis does not answer ({lost}); start it or set VMRELAY_REDIS_URL", code=code)
