@@ -62,4 +62,7 @@ class Running:
         """What was kept of a phase of this attempt, done in ``before``'s epoch or the one given."""
         with self._lock:
             after = self._kept.get((before.migration, before.attempt, phase))
-        return after if after is not None and after.epoch == (before.epoch if epoch is None else epoch) else None
+        if after is None or after.epoch != (before.epoch if epoch is None else epoch):
+            return None
+        # A recovery that lets the chain go on asks for the phase anew, in the same epoch too.
+        return after if after.recoveries == before.recoveries else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from worker.hypervisors.base import Begun, Domain, DomainState, Finished, Measur
 from worker.hypervisors.flags import MigrateFlag
 from worker.journal import Journal, Record
 from worker.journal.record import from_hash
+from worker.running import Running
 
 recover = import_module("tasks.recover")  # the package gives that name to the task
 NOW, LATE = 1000.0, 2000.0
@@ -155,14 +156,12 @@ class _Hypervisor:
         self._run("remove")
 
 
-class _Running:
-    """``worker.running.Running`` over the agent's memory in the model."""
+class _Running(Running):
+    """What an agent has in hand, from its memory in the model."""
 
     def __init__(self, run: _Run) -> None:
+        super().__init__()
         self._run = run
-
-    def phase(self, token: str, migration: str, phase: str) -> Any:  # noqa: ANN401
-        return nullcontext()
 
     def busy_with(self, migration: str, besides: str) -> str:
         return str(self._run("busy", besides))
@@ -171,8 +170,9 @@ class _Running:
         self._run("keep", after.attempt, str(phase), dispatch.text(after))
 
     def kept(self, phase: str, before: Baton, epoch: int | None = None) -> Baton | None:
-        text = self._run("kept", before.attempt, str(phase), before.epoch if epoch is None else epoch)
-        return Baton.model_validate_json(text) if text else None
+        for attempt_, name, text in self._run("kept"):
+            self._kept[IDENT, attempt_, name] = Baton.model_validate_json(text)
+        return super().kept(phase, before, epoch)
 
 
 class _Seal:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import redis
 
@@ -48,7 +48,7 @@ class Ledger:
         self._client: Any = client
         self._journal = Journal(client, PREFIX)
         for name, part, instead in broken:
-            text = self._journal._scripts[name].script
+            text = str(self._journal._scripts[name].script)
             if part not in text:
                 raise ValueError(f"{name}.lua does not say {part!r} any more")
             self._journal._scripts[name] = client.register_script(text.replace(part, instead))
@@ -137,5 +137,4 @@ def _plain(name: str, answer: list[Any]) -> tuple[Any, ...]:
     """An answer without its times, as a value."""
     if name == "claim" and answer[0] == "OK":
         return ("OK", answer[1], "0")
-    flat = cast(list[Any], answer)
-    return tuple(tuple(item) if isinstance(item, list) else item for item in flat)
+    return tuple(tuple(item) if isinstance(item, list) else item for item in answer)

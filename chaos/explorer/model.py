@@ -70,5 +70,8 @@ class Pair(Protocol):
     def copies(self) -> str:
         """Where the guest is in the end: ``source``, ``destination``, ``nowhere``, or what is wrong with that."""
 
+    def remains(self) -> str:
+        """What else is left at the end, and in the way of the next migration; empty where nothing is."""
+
     def told(self) -> str:
         """Both sides in words, for a trace."""

@@ -22,7 +22,7 @@ class Qemu(NamedTuple):
     source: str = "running"
     """running, paused (by its user), out (by the migration), off, absent."""
     destination: str = "absent"
-    """absent, in (incoming), running, paused, off."""
+    """absent, in (incoming), running, paused, off; remains: stored by a finish whose daemon died before it ran."""
     job: str = ""
     """The connection that holds the source's job."""
     performed: bool = False
@@ -55,7 +55,7 @@ class Qemu(NamedTuple):
             if self.copy == "copying" and self.source in LIVE:
                 return "migrating"
             return {"out": "paused-out", "off": "shutoff"}.get(self.source, self.source)
-        return {"in": "paused-in", "off": "shutoff"}.get(self.destination, self.destination)
+        return {"in": "paused-in", "off": "shutoff", "remains": "shutoff"}.get(self.destination, self.destination)
 
     def told(self) -> str:
         """Both sides in words."""
@@ -66,14 +66,21 @@ class Qemu(NamedTuple):
 
     def copies(self) -> str:
         """Where the guest is, where that is one place."""
-        there = self.destination in ("running", "paused")
-        if self.source in ("running", "paused") and self.destination in ("absent", "off") and self.job == "":
+        nothing = self.destination in ("absent", "off", "remains") or (self.destination == "in" and not self.whole)
+        if self.source in ("running", "paused") and nothing:
             return "source"
-        if there and self.source in ("absent", "off"):
+        if self.destination in ("running", "paused") and self.source in ("absent", "off"):
             return "destination"
-        if self.source in ("absent", "off") and self.destination in ("absent", "off"):
+        if self.source in ("absent", "off") and nothing:
             return "nowhere"
         return f"left over: {self.told()}"
+
+    def remains(self) -> str:
+        """What is in the way of the next migration, until the agent that holds it ends."""
+        found = ["the destination still waits for it"] if self.destination == "in" else []
+        found += ["the destination has a definition of it"] if self.destination == "remains" else []
+        found += ["its job is still held"] if self.job and self.source in LIVE else []
+        return " and ".join(found)
 
     # -- executing: the one thing that must not happen twice -----------------------------------------------------
 
@@ -187,7 +194,7 @@ class Qemu(NamedTuple):
         return [(self, failed("VIR_ERR_NO_DOMAIN", VERIFY, PERMANENT))]
 
     def _drop(self) -> list[tuple[Qemu, Answer]]:
-        after = self._ends(DESTINATION) if self.destination == "in" else self
+        after = self._ends(DESTINATION) if self.destination in ("in", "remains") else self
         return [(after, after.inspect(DESTINATION))]
 
     def _confirm(self, connection: str, cancelled: bool) -> tuple[Qemu, Answer]:
@@ -265,6 +272,9 @@ class Qemu(NamedTuple):
         found.append(Fault("libvirtd of the destination restarts", self._destination_daemon()))
         found.append(Fault("the source's host loses power", self._source_host(), SOURCE))
         found.append(Fault("the destination's host loses power", self._destination_host(), DESTINATION))
+        if self.destination == "in" and self.whole:
+            after = self._destination_daemon()._replace(destination="remains")
+            found.append(Fault("libvirtd of the destination is killed in a finish before the guest runs", after))
         if self.copy == "copying":
             found.append(Fault("the link between the hosts breaks", self._stream_broken()))
         return found

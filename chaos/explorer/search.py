@@ -192,7 +192,8 @@ def _ended(state: State, outcome: str, gone: list[bool], counted: int) -> tuple[
     expected = {"succeeded": "destination"}.get(outcome, "source")
     if where != expected and not state.pair.is_lost:
         return "", f"{outcome}, and the guest is on its {where}"
-    return f"{outcome}, on the {where}", ""
+    remains = state.pair.remains()
+    return f"{outcome}, on the {where}{f'; {remains}' if remains else ''}", ""
 
 
 Chooser = Callable[[State], bool]

@@ -48,6 +48,10 @@ class Vz(NamedTuple):
         gone = ("absent", "stopped")
         return "nowhere" if self.source in gone and self.destination in gone else f"left over: {self.told()}"
 
+    def remains(self) -> str:
+        """What is in the way of the next migration."""
+        return "remains are on the destination" if self.source in LIVE and self.destination == "stopped" else ""
+
     def _wrong(self, what: str) -> Vz:
         return self._replace(wrong=self.wrong or what)
 

@@ -395,11 +395,8 @@ class World:
             case ("busy", besides):
                 mine = (t for t in self._tasks(state) if t.host == task.host and t.token != besides)
                 return next((t.phase for t in mine if t.phase != RECOVER), "")
-            case ("kept", attempt, phase, epoch):
-                for number, name, text in self._kept.values[state.agents[task.host].kept]:
-                    if (number, name) == (attempt, phase) and json.loads(text)["epoch"] == epoch:
-                        return text
-                return ""
+            case ("kept",):
+                return self._kept.values[state.agents[task.host].kept]
             case ("agents",):
                 alive = enumerate(state.agents)
                 return tuple(f"{HOSTS[i]}{agent.life}" if agent.up and not agent.cut else "" for i, agent in alive)
