@@ -65,8 +65,11 @@ MOVED_ON = (DomainState.PAUSED_OUT, DomainState.ABSENT)
 """What a source never shows before perform: then Redis has forgotten that it was called."""
 
 
-def conclude(baton: Baton) -> Conclusion:
-    """How the attempt ended, from its first error and from what both sides showed at its end."""
+def conclude(baton: Baton, profile: str = "qemu") -> Conclusion:
+    """How the attempt ended, from its first error and from what both sides showed at its end.
+
+    ``profile``: of the source, since drivers differ in what a good move leaves there.
+    """
     error = baton.error
     if error is None:
         return Conclusion(Ending.MOVED, "all phases succeeded", _still_defined(baton))
@@ -83,20 +86,27 @@ def conclude(baton: Baton) -> Conclusion:
     match seen.kind:
         case VerdictKind.MOVED:
             return Conclusion(Ending.MOVED, seen.reason, error)
-        case VerdictKind.STUB_LEFT if here is DomainState.SHUTOFF and not baton.flags & MigrateFlag.UNDEFINE_SOURCE:
-            # What a migration without UNDEFINE_SOURCE leaves anyway; it cannot run by itself. With it a recovery
-            # takes it away: libvirt's confirm does not where the source's QEMU died after perform.
+        case VerdictKind.STUB_LEFT if here is DomainState.SHUTOFF and keeps_definition(profile, baton.flags):
+            # It was to stay, and cannot run by itself. Elsewhere a recovery takes it away: a crash left it, or
+            # libvirt's confirm, which does not remove it where the source's QEMU died after perform.
             return Conclusion(Ending.MOVED, seen.reason, error)
         case VerdictKind.LEFTOVERS if _was_copied(baton):
             return Conclusion(Ending.MOVED, "its definition is on both sides, as asked for", error)
         case VerdictKind.SAFE_ON_SOURCE:
             return _safe(baton, error, seen.reason)
+        case VerdictKind.LEFTOVERS if not baton.recoveries:
+            return Conclusion(Ending.IN_DOUBT, seen.reason, error)
         case VerdictKind.LEFTOVERS:
             told = f"{error.message}; {seen.reason}: remove what is left there before the next try"
             remains = error.model_copy(update={"message": told, "retry": Retry.OPERATOR, "after": Retry.OPERATOR})
             return _safe(baton, remains, seen.reason)
         case _:
             return Conclusion(Ending.IN_DOUBT, seen.reason, error)
+
+
+def keeps_definition(profile: str, flags: int) -> bool:
+    """Whether a source whose guest has moved is to keep its definition. A Virtuozzo domain always leaves."""
+    return profile == "qemu" and not flags & MigrateFlag.UNDEFINE_SOURCE
 
 
 def _still_defined(baton: Baton) -> ErrorInfo | None:

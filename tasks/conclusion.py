@@ -28,7 +28,7 @@ def reach(agent: Agent, baton: Baton, token: str, told: dict[str, Any]) -> dict[
     Raises ``Failed`` or ``Cancelled`` where it stayed, and ``Ignore`` where another attempt follows, somebody
     else has concluded, or both hosts have to be looked at first.
     """
-    concluded = attempt.conclude(baton)
+    concluded = attempt.conclude(baton, agent.host.profile)
     if concluded.ending is Ending.IN_DOUBT:
         look_again(agent, baton, token, told, Phase.CONFIRM, "running", concluded.why)
     return carry_out(agent, baton, token, told, concluded)

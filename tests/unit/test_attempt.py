@@ -214,10 +214,18 @@ def test_remains_on_the_destination_are_told() -> None:
     assert "shutoff on the destination" in concluded.error.message
 
 
-@pytest.mark.parametrize("flags", [0, UNDEFINE])
-def test_a_definition_that_was_to_go_with_the_guest_is_not_left(flags: int) -> None:
+@pytest.mark.parametrize(
+    ("profile", "flags", "ending"),
+    [
+        ("qemu", 0, Ending.MOVED),
+        ("qemu", UNDEFINE, Ending.IN_DOUBT),
+        ("vz", 0, Ending.IN_DOUBT),
+        ("vz-libvirt", 0, Ending.IN_DOUBT),
+    ],
+)
+def test_a_definition_that_was_to_go_with_the_guest_is_not_left(profile: str, flags: int, ending: Ending) -> None:
     """Moved where the stopped source keeps its definition, as asked for; else a recovery takes that away first."""
     error = ErrorInfo(code="x", message="x", phase="confirm", retry=Retry.VERIFY, after=Retry.OPERATOR)
     states = {"source_state": DomainState.SHUTOFF, "destination_state": DomainState.RUNNING}
     left = BATON.model_copy(update=states | {"error": error, "performed": True, "flags": flags})
-    assert conclude(left).ending is (Ending.IN_DOUBT if flags else Ending.MOVED)
+    assert conclude(left, profile).ending is ending
