@@ -35,25 +35,25 @@ def test_sixty_migrations_with_faults() -> None:
 
 
 def life(role: str, pid: int, begin: int, level: float, per_1000: float, warming: float = 0.0) -> list[Sample]:
-    """One life of a thousand migrations: it warms up over the first five hundred, and grows by so much after that."""
+    """One life of two thousand migrations: it warms up over the first thousand, and grows by so much after that."""
     return [
-        Sample(role, pid, begin + n, level + warming * min(n / 500, 1) + per_1000 * max(n - 500, 0) / 1000)
-        for n in range(0, 1001, 50)
+        Sample(role, pid, begin + n, level + warming * min(n / 1000, 1) + per_1000 * max(n - 1000, 0) / 1000)
+        for n in range(0, 2001, 50)
     ]
 
 
 def test_a_warm_up_is_no_growth_and_growth_is_none_of_it() -> None:
-    """The slope is of what comes after the first five hundred migrations of each life."""
+    """The slope is of what comes after the first thousand migrations of each life."""
     flat = growth(life("agent-alpha", 1, 0, 70, 0, warming=20))["agent"]
     assert (flat.start, flat.end, flat.per_1000, flat.flat) == (90, 90, 0, True)
     grows = growth(life("agent-alpha", 1, 0, 70, 10, warming=20))["agent"]
-    assert (grows.start, grows.end, grows.flat) == (90, 95, False)
+    assert (grows.start, grows.end, grows.flat) == (90, 100, False)
     assert grows.per_1000 == pytest.approx(10)
 
 
 def test_lives_of_one_kind_are_judged_together_each_from_its_own_level() -> None:
     """A process that is started again begins anew: its smaller size hides no growth."""
-    lives = life("agent-alpha", 1, 0, 200, 8) + life("agent-alpha", 2, 1000, 100, 8) + life("agent-beta", 3, 0, 70, 8)
+    lives = life("agent-alpha", 1, 0, 200, 8) + life("agent-alpha", 2, 2000, 100, 8) + life("agent-beta", 3, 0, 70, 8)
     found = growth(lives)["agent"]
     assert (found.lives, found.flat) == (3, False)
     assert found.per_1000 == pytest.approx(8)
@@ -61,7 +61,7 @@ def test_lives_of_one_kind_are_judged_together_each_from_its_own_level() -> None
 
 def test_redis_is_one_process_whoever_runs_it() -> None:
     """It is killed and has its data again: what it holds goes on growing."""
-    found = growth(life("redis", 1, 0, 10, 0) + life("redis", 2, 1050, 20, 0))["redis"]
+    found = growth(life("redis", 1, 0, 10, 0) + life("redis", 2, 2050, 20, 0))["redis"]
     assert found.lives == 1
     assert found.per_1000 is not None
     assert found.per_1000 > 5
@@ -69,5 +69,5 @@ def test_redis_is_one_process_whoever_runs_it() -> None:
 
 def test_a_short_life_says_nothing() -> None:
     """Neither flat nor not, where no process was seen for long enough after its warm-up."""
-    found = growth(life("scheduler", 1, 0, 70, 50)[:11])["scheduler"]
+    found = growth(life("scheduler", 1, 0, 70, 50)[:21])["scheduler"]
     assert (found.per_1000, found.flat, found.lives) == (None, None, 0)
