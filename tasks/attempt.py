@@ -94,7 +94,8 @@ def conclude(baton: Baton, profile: str = "qemu") -> Conclusion:
             return Conclusion(Ending.MOVED, "its definition is on both sides, as asked for", error)
         case VerdictKind.SAFE_ON_SOURCE:
             return _safe(baton, error, seen.reason)
-        case VerdictKind.LEFTOVERS if not baton.recoveries:
+        case VerdictKind.LEFTOVERS if not baton.recoveries and not baton.flags & MigrateFlag.OFFLINE:
+            # A recovery may clear them away; what it leaves is told.
             return Conclusion(Ending.IN_DOUBT, seen.reason, error)
         case VerdictKind.LEFTOVERS:
             told = f"{error.message}; {seen.reason}: remove what is left there before the next try"

@@ -12,8 +12,8 @@ from tasks.recovery_tables import TABLES
 from worker.tables import Row, Table, on_print
 
 CONDITIONS = {
-    ("paused", True): "its user had paused it",
-    ("paused", False): "it was running before",
+    ("paused", True): "it is to arrive paused",
+    ("paused", False): "it is to arrive running",
     ("cancel", True): "somebody wants it to stop",
     ("cancel", False): "nobody wants it to stop",
 }

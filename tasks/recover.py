@@ -37,6 +37,8 @@ AWAY, SILENT = "its agent is away", "its hypervisor does not answer"
 """Why a host is waited for."""
 MOMENT, WHILE = 300, 1000
 """Milliseconds until what should pass by itself, and a host that did not answer, are looked at again."""
+SHARE, MOST_SECONDS = 10.0, 5.0
+"""A host that stays silent is looked at after a tenth of its silence, and after five seconds at most."""
 
 
 @app.task(bind=True, name=PHASE + RECOVER, typing=False, throws=(RelayError,))
@@ -153,10 +155,16 @@ def _wait(case: Case, action: Action) -> NoReturn:
     """For a host: at its queue if it is the other one, for a while if it is this one."""
     side = action.side or case.side
     away = not has_agent(case, side)
-    pause = WHILE if side is case.side or not away else 0
+    pause = _patience(case) if side is case.side or not away else 0
     seen = case.seen(side)
     silent = seen is not None and seen.shown is Shown.UNREACHABLE
     _hop(case, side, pause, waiting=AWAY if away else SILENT if silent else action.why)
+
+
+def _patience(case: Case) -> int:
+    """Milliseconds until a host that is silent is looked at again: the longer it is, the more."""
+    silent = patiently(case.agent.journal.now) - case.known.still
+    return int(min(max(silent / SHARE, 1.0), MOST_SECONDS) * WHILE)
 
 
 def _hop(case: Case, to: Side, pause: int = 0, waiting: str = "") -> NoReturn:

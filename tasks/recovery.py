@@ -133,7 +133,7 @@ class Interrupted:
     """Which table: ``table_of``."""
     stage: Stage
     paused: bool = False
-    """The guest was paused by its user when the attempt began."""
+    """The guest is to arrive paused: its user had paused it, or asked for that."""
     cancel: bool = False
     """Somebody wants the migration to stop."""
     still: float = 0.0
@@ -291,6 +291,8 @@ def host_of(baton: Baton, phase: str) -> str:
 def shown(domain: Domain, expected_name: str) -> Shown:
     """What a side shows, from a look at its host."""
     state = Shown(domain.state)
+    if domain.state is DomainState.SHUTOFF and not domain.persistent:  # what libvirt leaves of an offline move: nothing
+        return Shown.ABSENT
     if domain.state is DomainState.RUNNING and domain.name != expected_name:
         return Shown.OTHER_NAME
     return state

@@ -180,6 +180,8 @@ QEMU = (
     row(MOVING, ABSENT, STOPPED, Do.MOVED, "it is on the destination only, and stopped there"),
     row({PERFORMED, FINISHING}, ABSENT, MIGRATING, Do.AGAIN, "the destination is not done yet"),
     row(UNMOVED, ABSENT, ABSENT, Do.DIED, "somebody took it away before it moved"),
+    row(FINISHED, ABSENT, ABSENT, Do.MOVED, "it moved, and has left the destination since"),
+    row(MOVING, ABSENT, ABSENT, Do.DIED, "neither side has it any more"),
 )
 
 P2P = (
@@ -239,6 +241,8 @@ VZ = (
     row(FINISHED, ABSENT, PAUSED_OUT, Do.MOVED, "it moved; what the destination shows is later"),
     row(MOVING, ABSENT, STOPPED, Do.MOVED, "it is on the destination only, and stopped there"),
     row(UNMOVED, ABSENT, ABSENT, Do.DIED, "somebody took it away before it moved"),
+    row(FINISHED, ABSENT, ABSENT, Do.MOVED, "it moved, and has left the destination since"),
+    row(MOVING, ABSENT, ABSENT, Do.DIED, "neither side has it any more"),
 )
 
 OFFLINE = (

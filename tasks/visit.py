@@ -12,6 +12,7 @@ from tasks.watch import JournalWatch, patiently
 from worker.agent import Agent
 from worker.contract import RECOVER, Baton, Look, Recovering
 from worker.errors import RelayError
+from worker.hypervisors.flags import MigrateFlag
 
 logger = structlog.get_logger(__name__)
 
@@ -59,9 +60,8 @@ class Case(NamedTuple):
     def interrupted(self) -> Interrupted:
         """What the journal says."""
         table = recovery.table_of(self.agent.host.profile, self.baton.flags)
-        return Interrupted(
-            table, self.stage, self.baton.paused, self.watch.cancelled, self.known.still, self.baton.recoveries
-        )
+        paused = self.baton.paused or bool(self.baton.flags & MigrateFlag.PAUSED)
+        return Interrupted(table, self.stage, paused, self.watch.cancelled, self.known.still, self.baton.recoveries)
 
 
 def decided(case: Case) -> Action:

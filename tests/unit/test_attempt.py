@@ -206,9 +206,11 @@ def test_pauses_grow_and_stay_below_the_limit(attempt: int, seed: int) -> None:
 
 
 def test_remains_on_the_destination_are_told() -> None:
-    """Who reads the failure learns that something is left there, and no attempt is made into it."""
+    """A recovery may clear them away; who reads the failure after that learns that something is left there."""
     update = {"error": ERRORS[0], "performed": True, "source_state": DomainState.RUNNING}
-    concluded = conclude(BATON.model_copy(update=update | {"destination_state": DomainState.SHUTOFF}))
+    left = BATON.model_copy(update=update | {"destination_state": DomainState.SHUTOFF})
+    assert conclude(left).ending is Ending.IN_DOUBT
+    concluded = conclude(left.model_copy(update={"recoveries": 1}))
     assert concluded.ending is Ending.GAVE_UP
     assert concluded.error is not None
     assert "shutoff on the destination" in concluded.error.message

@@ -52,7 +52,7 @@ def test_one_cell() -> None:
     """Its answers, with the condition that tells them apart."""
     (one,) = printed("vz", "--cell", "performing", "paused-out", "absent")
     assert [(row["only"], row["action"]) for row in one["rows"]] == [
-        ("its user had paused it", "confirm-cancelled"),
+        ("it is to arrive paused", "confirm-cancelled"),
         ("", "resume-source"),
     ]
     text = CliRunner().invoke(cli, ["recovery", "table", "vz", "--cell", "performing", "running", "absent"]).stdout

@@ -142,7 +142,8 @@ def is_moved(case: Interrupted, source: Shown, destination: Shown) -> bool:
     there = destination in EXECUTES | {Shown.PAUSED} or (
         destination not in UNSEEN | {Shown.ABSENT, Shown.PAUSED_IN} and had_it
     )
-    return there and (source is Shown.ABSENT or (source in STOPPED and case.stage is Stage.FINISHED))
+    left_since = case.stage is Stage.FINISHED and source is destination is Shown.ABSENT  # finish's result is journaled
+    return left_since or (there and (source is Shown.ABSENT or (source in STOPPED and case.stage is Stage.FINISHED)))
 
 
 def has_died(case: Interrupted, source: Shown, destination: Shown) -> bool:
