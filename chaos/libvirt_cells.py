@@ -42,8 +42,11 @@ class End(StrEnum):
 
 AGENTS = (Trouble.SOURCE_AGENT, Trouble.DESTINATION_AGENT, Trouble.BOTH_AGENTS)
 DAEMONS = (Trouble.SOURCE_LIBVIRTD, Trouble.DESTINATION_LIBVIRTD)
+GUESTS = (Trouble.SOURCE_QEMU, Trouble.DESTINATION_QEMU)
 REDIS_LINKS = (Trouble.SOURCE_REDIS_LINK, Trouble.DESTINATION_REDIS_LINK)
 BEFORE, DURING, AFTER = When
+PEER_TO_PEER = "p2p"
+"""Added to a cell's name: the source's daemon moves the guest by itself, all of it within perform."""
 
 MOMENTS: dict[tuple[Trouble, ...], tuple[tuple[str, When], ...]] = {
     AGENTS: (
@@ -63,6 +66,7 @@ MOMENTS: dict[tuple[Trouble, ...], tuple[tuple[str, When], ...]] = {
         ("perform", DURING),
         ("perform", AFTER),
         ("finish", DURING),
+        ("finish", AFTER),
         ("confirm", DURING),
     ),
     (Trouble.SOURCE_QEMU,): (
@@ -91,6 +95,7 @@ def libvirt() -> list[Cell]:
     """The matrix."""
     cells = list(_grid())
     cells += [Cell(trouble, "perform", DURING, "cancel") for trouble in (*AGENTS, *DAEMONS)]
+    cells += [Cell(trouble, "perform", DURING, PEER_TO_PEER) for trouble in (*AGENTS, *DAEMONS, *GUESTS, Trouble.LINK)]
     cells += [Cell(Trouble.SOURCE_AGENT, "perform", DURING, then=then) for then in DAEMONS]
     cells += [Cell(Trouble.BOTH_AGENTS, "finish", DURING, then=then) for then in DAEMONS]
     return cells

@@ -12,7 +12,7 @@ import redis
 from chaos.cells import Cell, When
 from chaos.faults import kill
 from chaos.judge import OUTCOMES, ended_wrongs, held, is_over
-from chaos.libvirt_cells import End, end_of
+from chaos.libvirt_cells import PEER_TO_PEER, End, end_of
 from chaos.libvirt_faults import killed, strike
 from chaos.libvirt_heart import SLACK_SECONDS, Heart, reported_seconds
 from chaos.libvirt_stage import LibvirtStage
@@ -62,7 +62,11 @@ def _judged(stage: LibvirtStage, cell: Cell, guest: Guest, patience: float, resu
     with Heart(stage, guest) as heart:
         try:
             stage.slowly = (cell.hop, cell.when) == ("perform", When.DURING)
-            walk.to(cell.hop, cell.when)
+            stage.peer_to_peer = cell.extra == PEER_TO_PEER
+            if stage.peer_to_peer:
+                _meet_copying(stage, guest, walk)
+            else:
+                walk.to(cell.hop, cell.when)
             if cell.extra == "cancel":
                 stage.cancel(walk.ident)
             ended = strike(stage, guest, cell, walk)
@@ -74,10 +78,16 @@ def _judged(stage: LibvirtStage, cell: Cell, guest: Guest, patience: float, resu
                 beats = stage.beats(guest.name)
                 until(lambda: stage.beats(guest.name) > beats + 2, f"{guest.name} beats", BEAT_SECONDS)
         finally:
-            stage.slowly = False
+            stage.slowly = stage.peer_to_peer = False
             walk.go_on()
             _tell(stage, walk.ident, heart, result)
     result.wrongs += heart.wrongs + _wrongs(stage, guest, walk.ident, before, result)
+
+
+def _meet_copying(stage: LibvirtStage, guest: Guest, walk: Walk) -> None:
+    """Wait until the source's daemon copies the guest: its begin and prepare are over as soon as they begin."""
+    walk.ident = stage.migrate(guest, stage.hosts[1])
+    until(stage.hold_copying(guest), "the guest is copied half way")
 
 
 def _tell(stage: LibvirtStage, ident: str, heart: Heart, result: LibvirtResult) -> None:

@@ -38,17 +38,24 @@ class LibvirtStage(Stage):
     def __init__(self, folder: Path) -> None:
         libvirt.registerErrorHandler(lambda *_: None, None)  # else every error is printed
         self.lab = folder / "lab"
+        folder.mkdir(parents=True, exist_ok=True)
+        command("up", "--netns", "-d", self.lab, *self.hosts)
         self.machines = {host: Host(self.lab, host) for host in self.hosts}
         super().__init__(folder)
         self.wires = {host: Wire(self.port) for host in self.hosts}
         self.heartbeat = load_heartbeat()
         self.slowly = False
         """Whether the next migration is asked for with little bandwidth."""
+        self.peer_to_peer = False
+        """Whether it is asked for as one that the source's daemon makes by itself."""
         self._guest: Guest | None = None
 
     def inventory(self) -> str:
         """See ``Stage``."""
-        return "".join(f'[hosts.{name}]\nuri = "{host.uri}"\n' for name, host in self.machines.items())
+        peers = {name: (self.lab / name / "peer").read_text().strip() for name in self.machines}
+        return "".join(
+            f'[hosts.{name}]\nuri = "{host.uri}"\npeer_uri = "{peers[name]}"\n' for name, host in self.machines.items()
+        )
 
     def agent_command(self, host: str) -> list[str]:
         """See ``Stage``: each agent reaches Redis over a wire of its own."""
@@ -56,7 +63,6 @@ class LibvirtStage(Stage):
 
     def start_hosts(self) -> None:
         """See ``Stage``."""
-        command("up", "--netns", "-d", self.lab, *self.hosts)
         for name, host in self.machines.items():
             host.find()
             for daemon in host.daemons():
@@ -151,6 +157,8 @@ class LibvirtStage(Stage):
         arguments: dict[str, Any] = {"domain": guest.name, "destination": destination}
         if self.slowly:
             arguments["params"] = {"bandwidth": BANDWIDTH_MIB_PER_SECOND}
+        if self.peer_to_peer:
+            arguments["options"] = {"peer2peer": True}
         self.celery.send_task(MIGRATE, kwargs=arguments, task_id=ident, queue=SCHEDULER_QUEUE)
         return ident
 
