@@ -13,7 +13,7 @@ from typing import NamedTuple
 import redis
 
 from chaos.soak_stage import MORTAL, SoakStage
-from chaos.stage import Guest
+from chaos.stage import Guest, NotReached, until
 from worker.errors import RelayError
 
 KINDS = (
@@ -40,7 +40,7 @@ SIMULATED: dict[str, dict[str, object]] = {
 """Armed on the guest's source, for its next migration from there."""
 LATEST_SECONDS = 0.4
 """A kill comes so long after its migration's request at most: in any of its phases, or after it."""
-CATCH_SECONDS = 1.0
+CATCH_SECONDS = 2.0
 """For so long a message is waited for that is to be doubled or lost."""
 
 
@@ -91,7 +91,7 @@ class Saboteur:
             stage.migrate(order.guest, order.destination, order.ident)
             return True
         if order.kind in ("message-twice", "message-lost"):
-            return self._on_a_message(order)  # where none waits for long enough to be caught, nothing happens
+            return self._on_a_message(order)
         time.sleep(self._dice.random() * LATEST_SECONDS)
         host = order.source if order.source in MORTAL else self._dice.choice(MORTAL)
         stage.keeper.kill(
@@ -105,14 +105,18 @@ class Saboteur:
         return True
 
     def _on_a_message(self, order: Order) -> bool:
-        """Double or take away the next message that waits in the queue of one of the migration's hosts."""
-        client, deadline = self._stage.journal.client, time.monotonic() + CATCH_SECONDS
-        while time.monotonic() < deadline:
-            for host in (order.source, order.destination):
-                for queue, message in self._stage.messages(host):
-                    if order.kind == "message-twice":
-                        client.lpush(queue, message)
-                        return True
-                    if client.lrem(queue, 1, message):
-                        return True
-        return False
+        """Double or take away the next message for the destination's agent, which stands still meanwhile."""
+        stage, host = self._stage, order.destination
+        try:
+            stage.hold(host, delivered=False)
+            found = until(lambda: stage.messages(host)[:1], "a message", CATCH_SECONDS)
+            for queue, message in found:
+                if order.kind == "message-twice":
+                    stage.journal.client.lpush(queue, message)
+                else:
+                    stage.journal.client.lrem(queue, 1, message)
+        except NotReached:
+            return False  # nothing came
+        finally:
+            stage.release(host)
+        return True
