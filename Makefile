@@ -1,6 +1,6 @@
 # `make` alone lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-libvirt test lint bench bench-libvirt fleet chaos chaos-libvirt soak lock clean
+.PHONY: help demo demo-libvirt test lint bench bench-libvirt fleet chaos chaos-libvirt soak explore lock clean
 
 BIN := .venv/bin
 # KEEP=1 leaves the demo up. ARGS is passed on: make test ARGS="-k journal", make bench ARGS=--quick
@@ -58,6 +58,10 @@ chaos-libvirt: ## As root: kill agents, daemons and guests of two real libvirt h
 soak: ## 2,000 migrations among simulated hosts with faults and kills, and the memory of every process; ARGS="--seed 1"
 	@scripts/bootstrap
 	@$(BIN)/python -m chaos.soak $(ARGS)
+
+explore: ## Every interleaving of a small migration with two faults in it, over the real rules; quickly: ARGS="--faults 1"
+	@scripts/bootstrap
+	@$(BIN)/python -m chaos.explorer $(ARGS)
 
 lock: ## Write requirements/*.lock anew; ARGS=--upgrade takes newer versions
 	@scripts/bootstrap --dev

@@ -74,5 +74,9 @@ BROKEN = {
         ),
         unguarded=True,
     ),
+    "unguarded": Broken(
+        "neither the agent nor its driver keeps a second perform away where Redis forgot the first one's claim",
+        unguarded=True,
+    ),
 }
 """By the name that ``--broken`` takes."""

@@ -145,7 +145,8 @@ class Vz(NamedTuple):
     def goes_on(self) -> list[Step]:
         """The dispatchers' steps."""
         if self.move == "copying":
-            return [Step("the guest is stopped for the switch-over", self._replace(source="held", move="held"))]
+            source = "paused" if self.was_paused else "held"
+            return [Step("the guest is stopped for the switch-over", self._replace(source=source, move="held"))]
         if self.move == "held":
             state = "paused" if self.was_paused else "running"
             after = self._replace(source="stopped", destination=state, move="switched", old="source")
