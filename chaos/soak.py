@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
+import uuid
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -83,16 +84,19 @@ class Soak:
     def _start(self, guest: Guest) -> None:
         here = self.at[guest.name]
         there = self.dice.choice([host for host in self.stage.hosts if host != here])
-        ident = self._ask(guest, there)
+        ident = str(uuid.uuid4())
+        self._ask(guest, there, ident)
         self.flying[ident] = Flight(ident, guest, there, time.monotonic())
         self.asked += 1
         if self.dice.random() < self.faults:
             self.saboteur.order(Order(self.dice.choice(KINDS), ident, guest, here, there))
 
-    def _ask(self, guest: Guest, there: str, ident: str = "") -> str:
+    def _ask(self, guest: Guest, there: str, ident: str) -> None:
+        """Ask until Redis has it; always under the same id, since an answer may be lost whose request was not."""
         while True:
             with suppress(redis.RedisError, OperationalError):
-                return self.stage.migrate(guest, there, ident)
+                self.stage.migrate(guest, there, ident)
+                return
             time.sleep(LOOK_SECONDS)
 
     def _has_ended(self, flight: Flight) -> bool:
