@@ -41,6 +41,8 @@ class Qemu(NamedTuple):
     generations: tuple[int, int] = (0, 0)
     old: str = ""
     """The side whose copy is older than the guest."""
+    given_up: bool = False
+    """Perform has failed: what the destination has is dropped, as libvirt itself does, even if the source dies then."""
     was_paused: bool = False
     guarded: bool = True
     """The driver makes perform once at most, by its own memory."""
@@ -155,7 +157,7 @@ class Qemu(NamedTuple):
             return self, failed("VIR_ERR_OPERATION_INVALID", PERMANENT, PERMANENT)
         if self.job or self.copy == "copying":
             return self, failed("VIR_ERR_OPERATION_INVALID", TRANSIENT, TRANSIENT)
-        began = self._replace(job=connection, performed=False, copy="", began=(connection, False))
+        began = self._replace(job=connection, performed=False, copy="", given_up=False, began=(connection, False))
         return began, self.source == "paused"
 
     def _prepare(self, connection: str) -> tuple[Qemu, Answer]:
@@ -169,7 +171,7 @@ class Qemu(NamedTuple):
             if not self.ended:
                 return []
             after = self._replace(call="", ended="")
-            freed = after if self.ended == "ok" else after._replace(job="", performed=False)
+            freed = after if self.ended == "ok" else after._replace(job="", performed=False, given_up=True)
             return [(freed, answers[self.ended])]
         over, performed = self.began
         if performed and not self.guarded and self.source == "out":
@@ -194,7 +196,10 @@ class Qemu(NamedTuple):
         return [(self, failed("VIR_ERR_NO_DOMAIN", VERIFY, PERMANENT))]
 
     def _drop(self) -> list[tuple[Qemu, Answer]]:
-        after = self._ends(DESTINATION) if self.destination in ("in", "remains") else self
+        after = self
+        if self.destination in ("in", "remains"):
+            dead = self.given_up and self.source not in LIVE
+            after = self._dies(self._gone()) if dead else self._ends(DESTINATION)
         return [(after, after.inspect(DESTINATION))]
 
     def _confirm(self, connection: str, cancelled: bool) -> tuple[Qemu, Answer]:
