@@ -15,7 +15,7 @@ Seen over 6,000 with faults: an agent's 70 MiB are 80 after a thousand, 82 after
 """
 FLAT_SHARE, FLAT_MIB = 0.05, 2.0
 """Flat: after that a kind of process grows by no more than this share of what it has, or by so little, in a thousand
-migrations. A record that Redis kept for ever would be 5 to 10 MiB in a thousand."""
+migrations. Records that Redis kept for ever would be some 10 MiB in a thousand."""
 LEAST_SPAN = 100
 """A life that was seen over fewer migrations than this, after its warm-up, says nothing."""
 
