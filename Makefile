@@ -59,7 +59,7 @@ soak: ## 2,000 migrations among simulated hosts with faults and kills, and the m
 	@scripts/bootstrap
 	@$(BIN)/python -m chaos.soak $(ARGS)
 
-explore: ## Every interleaving of a small migration with two faults in it, over the real rules; quickly: ARGS="--faults 1"
+explore: ## Every interleaving of a small migration with one fault in it, over the real rules; for hours: ARGS="--faults 2"
 	@scripts/bootstrap
 	@$(BIN)/python -m chaos.explorer $(ARGS)
 

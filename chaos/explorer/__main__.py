@@ -45,7 +45,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def _parsed(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos.explorer", description=__doc__)
     parser.add_argument("--model", action="append", choices=MODELS, help="only this hypervisor (may be repeated)")
-    parser.add_argument("--faults", type=int, default=2, help="so many faults on the way (default 2)")
+    parser.add_argument("--faults", type=int, default=1, help="so many faults on the way (default 1)")
     parser.add_argument("--kinds", help=f"only these kinds of faults, of {','.join(sorted(KINDS))}")
     parser.add_argument("--lost", type=int, default=1, help="Redis loses up to so many last writes (default 1)")
     parser.add_argument("--attempts", type=int, default=1, help="so many attempts in all (default 1)")
