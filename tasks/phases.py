@@ -104,6 +104,7 @@ def claimed(agent: Agent, phase: str, raw: dict[str, Any], token: str) -> tuple[
     if phase != RECOVER and (busy := agent.running.busy_with(baton.migration, token)):
         # Only where Redis forgot a claim; the message is sent again until that phase has ended.
         logger.warning("phase message too early", migration=baton.migration, phase=phase, running=busy)
+        metrics.claims.labels(phase, "busy").inc()
         raise Ignore
     claim = patiently(
         agent.journal.claim,

@@ -172,7 +172,7 @@ def _hop(case: Case, to: Side, pause: int = 0, waiting: str = "") -> NoReturn:
     goal = case.host(to)
     if goal != case.agent.host.name and given_up(case, to):
         goal = case.agent.host.name
-    on = case.with_(at=goal).baton
+    on = (_aged(case) if pause or waiting else case).with_(at=goal).baton
     _advance(case, on, RECOVER, goal, pause or HANDOFF)
     if waiting:
         shown = dispatch.shown_waiting(on.migration, RECOVER, goal, waiting)
@@ -180,6 +180,12 @@ def _hop(case: Case, to: Side, pause: int = 0, waiting: str = "") -> NoReturn:
     if not pause:
         dispatch.send_recover(case.agent.inventory, on.document())
     raise Ignore
+
+
+def _aged(case: Case) -> Case:
+    """After a pause both sides are looked at again, whatever they showed."""
+    looks = {"source": case.known.source, "destination": case.known.destination}
+    return case.with_(**{side: look and look.model_copy(update={"at": 0.0}) for side, look in looks.items()})
 
 
 def _go_on(case: Case, phase: Phase) -> NoReturn:

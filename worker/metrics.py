@@ -121,7 +121,11 @@ retries = Counter(
 attempts = Counter(
     "vmrelay_attempts", "Attempts that ended, by how: moved, again, gave-up, in-doubt.", ["driver", "result"]
 )
-claims = Counter("vmrelay_claims", "Phase messages by what their claim was answered.", ["phase", "result"])
+claims = Counter(
+    "vmrelay_claims",
+    "Phase messages by what their claim was answered; busy: the phase runs here already.",
+    ["phase", "result"],
+)
 republished = Counter("vmrelay_republished_messages", "Phase messages sent again because nobody took them.", ["phase"])
 running = Gauge("vmrelay_running_migrations", "Migrations that touch the host now.", ["host", "direction"])
 waiting = Gauge("vmrelay_waiting_migrations", "Migrations that wait, by what for.", ["state"])

@@ -27,7 +27,8 @@ from worker.cli.demo_guests import (
     rounds,
 )
 from worker.cli.demo_stage import Beats
-from worker.journal.record import ORDER, PhaseRun, Record
+from worker.hypervisors.base import Phase
+from worker.journal.record import PhaseRun, Record
 
 VMRELAY = Path(sys.executable).with_name("vmrelay")
 PATIENCE = 200.0
@@ -109,7 +110,7 @@ def test_an_interrupt_in_mid_move_removes_everything(folder: Path) -> None:
 
 # -- what it would find wrong -----------------------------------------------------------------------
 
-GOOD = tuple(PhaseRun(1, name, "alpha", 0.1) for name in ORDER)
+GOOD = tuple(PhaseRun(1, name, "alpha", 0.1) for name in Phase)
 STOPPED = tuple(dataclasses.replace(run, error="cancelled" if run.name == "perform" else None) for run in GOOD)
 
 

@@ -16,10 +16,9 @@ from libvirt_lab import Lab, command
 from libvirt_relay import LibvirtRelay
 from relay_lab import running_relay, until
 
-from worker.journal.record import ORDER
-
 if TYPE_CHECKING:
-    from worker.journal import Record
+    from worker.hypervisors.base import Phase
+from worker.journal import Record
 
 pytestmark = pytest.mark.lab
 
@@ -153,7 +152,7 @@ def test_a_definition_moves_offline(relay: LibvirtRelay) -> None:
     assert (refused.reason, "--offline" in refused.error) == ("not-running", True), refused
     done = relay.cli("migrate", "sleeper", "beta", "--offline", "--wait", "-o", "json")
     assert done.returncode == 0, done.stderr
-    assert [run["name"] for run in json.loads(done.stdout)["phases"]] == list(ORDER)
+    assert [run["name"] for run in json.loads(done.stdout)["phases"]] == list(Phase)
     assert relay.where("sleeper") == {"beta": "shutoff"}
 
 
@@ -162,7 +161,7 @@ def test_a_guest_moves_peer_to_peer(relay: LibvirtRelay) -> None:
     guest = relay.guest("peer")
     record = relay.moved("peer", options={"peer2peer": True})
     assert "peer2peer" in record.flags_label
-    assert [run.name for run in record.phases] == list(ORDER)
+    assert [run.name for run in record.phases] == list(Phase)
     assert record.downtime_seconds is not None
     assert record.transferred_bytes
     relay.lives(guest, "beta")

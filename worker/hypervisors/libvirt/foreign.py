@@ -21,12 +21,15 @@ FOREIGN_SECONDS = 10.0
 def wait_for_others(host: Host, move: Move, watch: Watch) -> None:
     """Return when no incoming migration of this guest is under way here any more.
 
-    A guest that runs already and fetches its memory (post-copy) is waited for as long as it takes. Raises VERIFY
-    where one that stands still is held on to.
+    A guest that runs already and fetches its memory (post-copy) is waited for as long as it takes, one that cannot
+    any more is not. Raises VERIFY where one that stands still is held on to.
     """
     deadline = time.monotonic() + FOREIGN_SECONDS
     while host.job(move.uuid) is Job.IN:
-        fetching = host.inspect(move.uuid).state is DomainState.MIGRATING
+        state = host.inspect(move.uuid).state
+        if state is DomainState.UNKNOWN:  # post-copy that failed: nothing comes to an end there
+            return
+        fetching = state is DomainState.MIGRATING
         if fetching:
             deadline = time.monotonic() + FOREIGN_SECONDS
         if time.monotonic() > deadline:
