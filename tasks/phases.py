@@ -101,7 +101,7 @@ def claimed(agent: Agent, phase: str, raw: dict[str, Any], token: str) -> tuple[
     if name != _place(phase, baton) or not agent.await_lease():
         logger.warning("phase message not for this agent", migration=baton.migration, phase=phase, host=name)
         raise Ignore
-    if phase != RECOVER and (busy := agent.running.busy_with(baton.migration, token)):
+    if phase != RECOVER and (busy := agent.running.holding(baton.migration, token)):
         # Only where Redis forgot a claim; the message is sent again until that phase has ended.
         logger.warning("phase message too early", migration=baton.migration, phase=phase, running=busy)
         metrics.claims.labels(phase, "busy").inc()
@@ -122,6 +122,7 @@ def claimed(agent: Agent, phase: str, raw: dict[str, Any], token: str) -> tuple[
     if not claim.won:
         logger.info("claim not won", migration=baton.migration, phase=phase, verdict=claim.verdict)
         raise Ignore
+    agent.running.won(token)
     metrics.queue_wait_seconds.labels(phase).observe(claim.queued_seconds)
     if phase == Phase.FINISH and not baton.cancelled:
         metrics.handoff_seconds.observe(claim.queued_seconds)

@@ -22,6 +22,7 @@ class Running:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._phases: dict[str, tuple[str, str]] = {}
+        self._won: set[str] = set()
         self._kept: dict[tuple[str, int, str], Baton] = {}
 
     @contextmanager
@@ -34,6 +35,12 @@ class Running:
         finally:
             with self._lock:
                 del self._phases[token]
+                self._won.discard(token)
+
+    def won(self, token: str) -> None:
+        """The claim was won: the hypervisor is called now."""
+        with self._lock:
+            self._won.add(token)
 
     def __contains__(self, token: str) -> bool:
         with self._lock:
@@ -47,6 +54,12 @@ class Running:
         with self._lock:
             phases = [(token, name) for token, (of, name) in self._phases.items() if of == migration]
         return next((name for token, name in phases if token != besides and name != RECOVER), "")
+
+    def holding(self, migration: str, besides: str) -> str:
+        """The same of claims that were won: copies of one message that race for it do not keep each other away."""
+        with self._lock:
+            held = [(token, *self._phases[token]) for token in self._won if token != besides]
+        return next((name for _, of, name in held if of == migration and name != RECOVER), "")
 
     def keep(self, phase: str, after: Baton) -> None:
         """What a phase returned, in case that its message comes again or somebody recovers the attempt.

@@ -166,6 +166,9 @@ class _Running(Running):
     def busy_with(self, migration: str, besides: str) -> str:
         return str(self._run("busy", besides))
 
+    def holding(self, migration: str, besides: str) -> str:
+        return self.busy_with(migration, besides)
+
     def keep(self, phase: str, after: Baton) -> None:
         self._run("keep", after.attempt, str(phase), dispatch.text(after))
 

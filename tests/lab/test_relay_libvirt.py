@@ -16,9 +16,10 @@ from libvirt_lab import Lab, command
 from libvirt_relay import LibvirtRelay
 from relay_lab import running_relay, until
 
+from worker.hypervisors.base import Phase
+
 if TYPE_CHECKING:
-    from worker.hypervisors.base import Phase
-from worker.journal import Record
+    from worker.journal import Record
 
 pytestmark = pytest.mark.lab
 
