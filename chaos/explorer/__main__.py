@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from chaos.explorer.broken import BROKEN
 from chaos.explorer.explore import MODELS, explore
 from chaos.explorer.search import Report
-from chaos.explorer.world import KINDS, Rules
+from chaos.explorer.state import KINDS, Rules
 
 
 def main(words: Sequence[str] | None = None) -> int:

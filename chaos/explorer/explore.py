@@ -12,8 +12,9 @@ from chaos.explorer.ledger import Ledger
 from chaos.explorer.model import Pair
 from chaos.explorer.qemu import Qemu
 from chaos.explorer.search import Report, Search
+from chaos.explorer.state import Rules
 from chaos.explorer.vz import Vz
-from chaos.explorer.world import Rules, World
+from chaos.explorer.world import World
 from worker.embedded import EmbeddedRedis
 from worker.journal import connect
 

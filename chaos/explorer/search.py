@@ -7,7 +7,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from chaos.explorer.world import State, World
+from chaos.explorer.faults import faults
+from chaos.explorer.state import State
+from chaos.explorer.world import World
 
 MOST_TOLD = 5
 """So many violations of one kind are told with a trace; all are counted."""
@@ -88,7 +90,7 @@ class Search:
             self.report.transitions += 1
             if new:
                 yield there
-        for label, after in self._world.faults(state):
+        for label, after in faults(self._world, state):
             new, there = self._add(after, number, label)
             self.report.transitions += 1
             if new:

@@ -1,115 +1,34 @@
-"""One state of everything, and every step that may come next."""
+"""Every step of a state that may come next by itself, and how a step is done; what goes wrong is in ``faults.py``."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterator
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 from chaos.explorer.actors import END, HOSTS, LATE, NOW, Actors, Request, Task, first_baton, first_record
-from chaos.explorer.ledger import DESTINATION, IDENT, Ledger
-from chaos.explorer.model import Pair, failed
+from chaos.explorer.ledger import DESTINATION, IDENT, Ledger, Snapshot
+from chaos.explorer.model import Pair
+from chaos.explorer.state import Message, Move, Numbers, Redis, Rules, State, with_agent
 from worker.contract import RECOVER
 from worker.journal.record import from_hash
 
 SCHEDULER = 2
 """Who runs a round, beside the two agents."""
-LOST = failed("VIR_ERR_SYSTEM_ERROR", "verify", "transient")
 READS = ("busy", "kept", "agents", "record")
 """What is read from an agent's memory or from Redis together with the step before."""
 
 
-class Message(NamedTuple):
-    """A message in a host's queue."""
-
-    host: int
-    phase: str
-    text: str
-
-
-class Redis(NamedTuple):
-    """What Redis holds: the journal by number, and the queues."""
-
-    journal: int
-    queue: tuple[int, ...] = ()
-    """Messages by number."""
-
-
-class Agent(NamedTuple):
-    """An agent's process."""
-
-    life: int = 1
-    up: bool = True
-    cut: bool = False
-    """It lives and cannot reach Redis; its lease has lapsed."""
-    kept: int = 0
-    """What its phases returned, by number: (attempt, phase, baton) of each."""
-    gone: bool = False
-    """It never comes back, nor does its host."""
-
-
-class State(NamedTuple):
-    """Everything at one moment."""
-
-    redis: Redis
-    pair: Pair
-    agents: tuple[Agent, Agent] = (Agent(), Agent())
-    tasks: tuple[int, ...] = ()
-    """By number (``Actors.tasks``)."""
-    left: int = 0
-    """So many faults may still happen."""
-    before: tuple[Redis, ...] = ()
-    """What Redis would go back to if it lost its last writes; newest first."""
-
-
-KINDS = frozenset({"agent", "host", "gone", "answer", "redis", "message", "cut", "cancel"})
-"""Of faults: an agent killed, a host or daemon that breaks, one that never comes back, a connection or an answer lost,
-Redis that forgets, a message lost or delivered twice, an agent that cannot reach Redis, a wish to stop."""
-
-
-class Rules(NamedTuple):
-    """What the explorer may be told to do otherwise."""
-
-    faults: int = 1
-    lost: int = 1
-    """So many of the journal's last steps may be lost at once."""
-    attempts: int = 1
-    kinds: frozenset[str] = KINDS
-    """Which faults happen."""
-    unguarded: bool = False
-    """An agent takes a phase of a migration while it still runs another one."""
-
-
-Move = tuple[str, State]
-"""A step in words, and the state after it."""
-Item = TypeVar("Item", bound=Hashable)
-
-
-class Numbers(Generic[Item]):
-    """Values by number: a state is compared more often than it is looked into."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[Item, int] = {}
-        self.values: list[Item] = []
-
-    def number(self, value: Item) -> int:
-        """The number of a value."""
-        known = self._numbers.get(value)
-        if known is None:
-            known = self._numbers[value] = len(self.values)
-            self.values.append(value)
-        return known
-
-
 class World:
-    """All steps of all states, for one kind of hypervisor."""
+    """All steps of all states that are not faults, for one kind of hypervisor."""
 
     def __init__(self, ledger: Ledger, actors: Actors, pair: Pair, driver: str, rules: Rules) -> None:
         self.ledger, self.actors, self.rules = ledger, actors, rules
         self._pair = pair
         self._record = first_record(driver, rules.attempts)
         self._fields: dict[int, dict[str, str]] = {}
-        self._messages: Numbers[Message] = Numbers()
+        self.messages: Numbers[Message] = Numbers()
+        """All that were ever sent."""
         self._kept: Numbers[tuple[tuple[int, str, str], ...]] = Numbers()
         self._kept.number(())
 
@@ -117,7 +36,7 @@ class World:
         """The request is accepted, both slots are taken, and begin is queued."""
         record = self._record
         flat = {name: str(value) for name, value in record.asked_fields.items() if value not in (None, "")}
-        created, _ = self.ledger.run(self.ledger.number(_empty()), "create", (IDENT, json.dumps(flat), "{}", "s"))
+        created, _ = self.ledger.run(self.ledger.number(Snapshot()), "create", (IDENT, json.dumps(flat), "{}", "s"))
         return self._admitted(State(Redis(created), self._pair, left=self.rules.faults), first_baton(record))
 
     def _admitted(self, state: State, text: str) -> State:
@@ -125,9 +44,9 @@ class World:
         number, answer = self.ledger.run(state.redis.journal, "admit", (IDENT, attempt, text, 9, 9, ""))
         if answer[0] != "OK":
             return state
-        return self._published(self._wrote(state, number), 0, "begin", text)
+        return self.published(self.wrote(state, number), 0, "begin", text)
 
-    # -- steps that are not faults -------------------------------------------------------------------------------
+    # -- what goes on by itself ----------------------------------------------------------------------------------
 
     def steps(self, state: State) -> Iterator[Move]:
         """Everything that goes on by itself from here."""
@@ -140,11 +59,11 @@ class World:
         for host, agent in enumerate(state.agents):
             if not agent.up and not agent.gone:
                 back = agent._replace(up=True, life=agent.life + 1, kept=0)
-                yield f"the agent of {HOSTS[host]} starts again", _with_agent(state, host, back)
+                yield f"the agent of {HOSTS[host]} starts again", with_agent(state, host, back)
             if agent.cut:
                 yield (
                     f"the agent of {HOSTS[host]} reaches Redis again",
-                    _with_agent(state, host, agent._replace(cut=False)),
+                    with_agent(state, host, agent._replace(cut=False)),
                 )
 
     def _task_steps(self, state: State, index: int) -> Iterator[Move]:
@@ -153,7 +72,7 @@ class World:
         if request[0] == "script":
             if not state.agents[task.host].cut:
                 after, answer = self._script(state, request)
-                yield f"{who}: journal {request[1]} -> {answer[0]}", self._answered(after, index, answer)
+                yield f"{who}: journal {request[1]} -> {answer[0]}", self.answered(after, index, answer)
             return
         agent = f"{HOSTS[task.host]}{state.agents[task.host].life}"
         for pair, answer in state.pair.do(task.host, request, task.token, agent):
@@ -163,7 +82,7 @@ class World:
                 yield f"{who}: {words} is called", after
             else:
                 told = answer[1] if isinstance(answer, tuple) and answer[0] == "error" else answer
-                yield f"{who}: {words} -> {told}", self._answered(after, index, answer)
+                yield f"{who}: {words} -> {told}", self.answered(after, index, answer)
         if self._hears_cancel(state, task, request):
             yield f"{who} hears that it is cancelled, and aborts", state._replace(pair=state.pair.abort())
 
@@ -177,7 +96,7 @@ class World:
         for position, number in enumerate(state.redis.queue):
             if number in state.redis.queue[:position]:
                 continue
-            message = self._messages.values[number]
+            message = self.messages.values[number]
             agent = state.agents[message.host]
             if not agent.up or agent.cut:
                 continue
@@ -201,7 +120,7 @@ class World:
         after, answer = self._script(begun, self.actors.request(begun.tasks[index]))
         if task.now == LATE and answer[0] == "OK":
             answer = (*answer[:2], str((LATE - NOW) * 1000))  # so long it was queued
-        return f"{label}: claim -> {answer[0]} ({task.token})", self._answered(after, index, answer)
+        return f"{label}: claim -> {answer[0]} ({task.token})", self.answered(after, index, answer)
 
     def _is_quiet(self, state: State) -> bool:
         """Nothing will change before somebody loses patience."""
@@ -218,10 +137,10 @@ class World:
         step, host = fields.get("step"), fields.get("host")
         if step == "queued" and "outbox" in self.ledger.snapshots[state.redis.journal].members:
             at = HOSTS.index(host or "")
-            if not any(self._messages.values[number].host == at for number in state.redis.queue):
+            if not any(self.messages.values[number].host == at for number in state.redis.queue):
                 yield (
                     f"{fields['phase']} is sent again",
-                    self._published(state, at, fields["phase"], fields["baton"]),
+                    self.published(state, at, fields["phase"], fields["baton"]),
                 )
         if why := self._interrupted(state, fields):
             yield f"recovery begins: {why}", self._recovering(state)
@@ -245,118 +164,24 @@ class World:
         after = self._settled(state, len(state.tasks) - 1)
         while index := next((i + 1 for i, one in enumerate(self._tasks(after)) if one.host == SCHEDULER), 0):
             written, answer = self._script(after, self.actors.request(after.tasks[index - 1]))
-            after = self._answered(written, index - 1, answer)
+            after = self.answered(written, index - 1, answer)
         return after
-
-    # -- faults -----------------------------------------------------------------------------------------------------
-
-    def faults(self, state: State) -> Iterator[Move]:
-        """Everything that may go wrong here."""
-        if state.left <= 0:
-            return
-        for kind, moves in _FAULTS.items():
-            if kind in self.rules.kinds:
-                for label, after in moves(self, state):
-                    left = state.left - 1
-                    yield f"FAULT: {label}", after._replace(left=left, before=after.before if left else ())
-
-    def _agents_die(self, state: State) -> Iterator[Move]:
-        for host, agent in enumerate(state.agents):
-            if agent.up:
-                yield from self._agent_dies(state, host, f"the agent of {HOSTS[host]} is killed")
-
-    def _agent_dies(self, state: State, host: int, label: str) -> Iterator[Move]:
-        """Its calls are over, or still on their way; and a message may go with it."""
-        mine = [number for number in state.tasks if self.actors.tasks[number].host == host]
-        dead = state.agents[host]._replace(up=False, cut=False, kept=0)
-        after = _with_agent(state._replace(tasks=tuple(t for t in state.tasks if t not in mine)), host, dead)
-        gone = after._replace(pair=state.pair.agent_died(host))
-        yield label, gone
-        name = f"{HOSTS[host]}{state.agents[host].life}"
-        for number in mine:
-            task, request = self.actors.tasks[number], self.actors.request(number)
-            if request[0] in ("script", "inspect", "follow") or state.pair.call == task.token:
-                continue
-            for pair, _ in state.pair.do(host, request, task.token, name):
-                done = gone._replace(pair=pair.agent_died(host))
-                if done.pair != gone.pair:
-                    yield f"{label} while {' '.join(map(str, request))} is on its way, which is done", done
-        for number in sorted(set(state.redis.queue)):
-            yield f"{label} together with the message of {self._messages.values[number].phase}", _without(gone, number)
-
-    def _hosts_die(self, state: State) -> Iterator[Move]:
-        for fault in state.pair.faults():
-            after = state._replace(pair=fault.after)
-            if fault.takes_agent is None:
-                yield fault.label, after
-            elif state.agents[fault.takes_agent].up:
-                yield next(iter(self._agent_dies(after, fault.takes_agent, fault.label)))
-
-    def _answers_lost(self, state: State) -> Iterator[Move]:
-        """A call is done, and its caller hears that the connection broke; or it breaks while nobody calls."""
-        for host in (0, 1):
-            pair = state.pair.connection_lost(host)
-            if state.agents[host].up and pair != state.pair:
-                yield f"{HOSTS[host]}'s agent loses its connection to the hypervisor", state._replace(pair=pair)
-        for index, number in enumerate(state.tasks):
-            task, request = self.actors.tasks[number], self.actors.request(number)
-            if request[0] not in ("begin", "prepare", "finish", "confirm", "release", "resume", "remove"):
-                continue
-            agent = f"{HOSTS[task.host]}{state.agents[task.host].life}"
-            for pair, _ in state.pair.do(task.host, request, task.token, agent):
-                label = f"{' '.join(map(str, request))} on {HOSTS[task.host]} is done, and its answer is lost"
-                yield label, self._answered(state._replace(pair=pair.connection_lost(task.host)), index, LOST)
-
-    def _hosts_gone(self, state: State) -> Iterator[Move]:
-        for fault in state.pair.faults():
-            host = fault.takes_agent
-            if host is not None and state.agents[host].up:
-                label = f"{fault.label} for good"
-                _, after = next(iter(self._agent_dies(state._replace(pair=fault.after), host, label)))
-                yield label, _with_agent(after, host, after.agents[host]._replace(gone=True))
-
-    def _redis_forgets(self, state: State) -> Iterator[Move]:
-        for number, redis in enumerate(state.before, 1):
-            label = f"Redis is restarted without its last {number} writes"
-            yield label, state._replace(redis=redis, before=state.before[number:])
-            if redis.queue:
-                bare = redis._replace(queue=())
-                yield f"{label}, and without its queues", state._replace(redis=bare, before=state.before[number:])
-
-    def _messages_lost(self, state: State) -> Iterator[Move]:
-        for number in sorted(set(state.redis.queue)):
-            message = self._messages.values[number]
-            yield f"the message of {message.phase} is lost", _without(state, number)
-            yield (
-                f"the message of {message.phase} is delivered twice",
-                self._published(state, message.host, message.phase, message.text),
-            )
-
-    def _agents_cut(self, state: State) -> Iterator[Move]:
-        for host, agent in enumerate(state.agents):
-            if agent.up and not agent.cut:
-                label = f"the agent of {HOSTS[host]} cannot reach Redis, and its lease lapses"
-                yield label, _with_agent(state, host, agent._replace(cut=True))
-
-    def _cancelled(self, state: State) -> Iterator[Move]:
-        end = json.dumps({"outcome": "cancelled"})
-        number, answer = self.ledger.run(state.redis.journal, "cancel", (IDENT, end, 60, "{}"))
-        if number != state.redis.journal:
-            yield f"somebody cancels: {answer[0].lower()}", self._wrote(state, number)
 
     # -- how a step is done -------------------------------------------------------------------------------------------
 
     def _script(self, state: State, request: Request) -> tuple[State, Any]:
         number, answer = self.ledger.run(state.redis.journal, request[1], request[2:])
-        return self._wrote(state, number), answer
+        return self.wrote(state, number), answer
 
-    def _wrote(self, state: State, number: int) -> State:
+    def wrote(self, state: State, number: int) -> State:
+        """The journal is another one now, by its number; Redis may still lose that."""
         if number == state.redis.journal:
             return state
         remembered = (state.redis, *state.before)[: self.rules.lost] if state.left else ()
         return state._replace(redis=state.redis._replace(journal=number), before=remembered)
 
-    def _answered(self, state: State, index: int, answer: Any) -> State:  # noqa: ANN401
+    def answered(self, state: State, index: int, answer: Any) -> State:  # noqa: ANN401
+        """A task hears what it asked for, and goes on."""
         return self._settled(self._told(state, index, answer), index)
 
     def _told(self, state: State, index: int, answer: Any) -> State:  # noqa: ANN401
@@ -408,16 +233,17 @@ class World:
         agent = state.agents[task.host]
         others = [item for item in self._kept.values[agent.kept] if item[:2] != (attempt, phase)]
         kept = self._kept.number(tuple(sorted((*others, (attempt, phase, text)))))
-        return _with_agent(state, task.host, agent._replace(kept=kept))
+        return with_agent(state, task.host, agent._replace(kept=kept))
 
     def _publish(self, state: State, phase: str, text: str) -> State:
         document = json.loads(text)
         at = document["recovery"]["at"] if phase == RECOVER else ""
         on_source = phase in ("begin", "perform", "confirm")
-        return self._published(state, HOSTS.index(at) if at else 1 - on_source, phase, text)
+        return self.published(state, HOSTS.index(at) if at else 1 - on_source, phase, text)
 
-    def _published(self, state: State, host: int, phase: str, text: str) -> State:
-        message = self._messages.number(Message(host, phase, text))
+    def published(self, state: State, host: int, phase: str, text: str) -> State:
+        """A message more in a host's queue; of the same one there are two at most."""
+        message = self.messages.number(Message(host, phase, text))
         if state.redis.queue.count(message) > 1:
             return state
         queue = tuple(sorted((*state.redis.queue, message)))
@@ -440,32 +266,3 @@ class World:
     def fields(self, state: State) -> dict[str, str]:
         """The record in a state."""
         return self._record_of(state)
-
-
-_FAULTS: dict[str, Callable[[World, State], Iterator[Move]]] = {
-    "agent": World._agents_die,
-    "host": World._hosts_die,
-    "gone": World._hosts_gone,
-    "answer": World._answers_lost,
-    "redis": World._redis_forgets,
-    "message": World._messages_lost,
-    "cut": World._agents_cut,
-    "cancel": World._cancelled,
-}
-
-
-def _empty() -> Any:  # noqa: ANN401 - a snapshot
-    from chaos.explorer.ledger import Snapshot
-
-    return Snapshot()
-
-
-def _with_agent(state: State, host: int, agent: Agent) -> State:
-    agents = (agent, state.agents[1]) if host == 0 else (state.agents[0], agent)
-    return state._replace(agents=agents)
-
-
-def _without(state: State, number: int) -> State:
-    queue = list(state.redis.queue)
-    queue.remove(number)
-    return state._replace(redis=state.redis._replace(queue=tuple(queue)))

@@ -10,7 +10,7 @@ from chaos.explorer.__main__ import main
 from chaos.explorer.broken import BROKEN
 from chaos.explorer.explore import MODELS, explore
 from chaos.explorer.search import Report
-from chaos.explorer.world import Rules
+from chaos.explorer.state import Rules
 
 FINDS = {
     "resume-unseen": ("agent", "two running copies"),
