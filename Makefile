@@ -23,7 +23,7 @@ demo-libvirt: ## Migrate several QEMU guests at once between two real libvirt ho
 test: ## Install what the tests need, then lint and run every test
 	@scripts/prepare-tests
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest --numprocesses 2 --dist worksteal $(ARGS)
+	$(BIN)/pytest --numprocesses 3 --dist worksteal $(ARGS)
 
 lint: ## Style, types and import rules
 	@scripts/bootstrap --dev
