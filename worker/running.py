@@ -67,7 +67,9 @@ class Running:
         Redis may forget the last second: then what was done must not be done twice.
         """
         with self._lock:
-            self._kept[after.migration, after.attempt, phase] = after
+            key = after.migration, after.attempt, phase
+            self._kept.pop(key, None)  # what replaces an older result is the newest one
+            self._kept[key] = after
             while len(self._kept) > MOST_KEPT:
                 del self._kept[next(iter(self._kept))]
 

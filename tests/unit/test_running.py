@@ -113,3 +113,14 @@ def test_the_oldest_results_go_first() -> None:
         running.keep("perform", baton(attempt=attempt))
     there = [attempt for attempt in range(MOST_KEPT + extra) if running.kept("perform", baton(attempt=attempt))]
     assert there == list(range(extra, MOST_KEPT + extra))
+
+
+def test_a_result_that_was_kept_again_is_a_new_one() -> None:
+    """The result of a phase that was done again goes when its turn comes anew, not with what it replaced."""
+    running = Running()
+    for attempt in range(MOST_KEPT):
+        running.keep("perform", baton(attempt=attempt))
+    running.keep("perform", baton(attempt=0, epoch=2))
+    running.keep("perform", baton(attempt=MOST_KEPT))
+    assert running.kept("perform", baton(attempt=0, epoch=2))
+    assert running.kept("perform", baton(attempt=1)) is None
