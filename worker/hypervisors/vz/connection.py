@@ -52,6 +52,8 @@ class Limits:
     """For the end of a migration that was cancelled (a connect alone may take 60 s to notice)."""
     settle: float = 30.0
     """For a host to come to rest after the end of a migration."""
+    remains: float = 3.0
+    """For a stopped copy to go from the destination of a failed migration."""
 
 
 @dataclass(frozen=True, slots=True)

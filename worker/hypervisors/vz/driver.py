@@ -265,8 +265,17 @@ class VzHypervisor:
 
     def _after_cleaning(self, uuid: str) -> Look:
         """What is left here once the dispatcher has taken back what it received."""
-        cleaning = (DomainState.MIGRATING, DomainState.SHUTOFF, DomainState.UNKNOWN)
-        return self._until(uuid, lambda look: look.domain.state not in cleaning)
+        cleaning = (DomainState.MIGRATING, DomainState.UNKNOWN)
+        look = self._until(uuid, lambda look: look.domain.state not in cleaning)
+        if look.domain.state is not DomainState.SHUTOFF:
+            return look
+        # Stopped and still registered: about to go, or what a dispatcher that was killed has left for good.
+        gone = (
+            self._limits.remains,
+            self._host.poll_seconds,
+            lambda look: look.domain.state is not DomainState.SHUTOFF,
+        )
+        return self._connection.look_until(uuid, *gone)
 
     def _arrived(self, move: Move) -> Domain:
         look = self._until(move.uuid, lambda look: look.state in STEADY or look.vm is None)
