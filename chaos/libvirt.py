@@ -33,12 +33,16 @@ PATIENCE_SECONDS = 40.0
 SETTLED_SECONDS = 10.0
 SHARE = 0.95
 """So many of the cells are to settle in that time after the fault's end."""
+MOST_CRASHES = 1
+"""In so many cells of a run a daemon of libvirt's may die by itself; more than that is our doing."""
 TITLE = "seconds to settle / longest silence of the guest's heart; f: failed, c: cancelled, x: guest killed"
 
 
 def line(result: LibvirtResult) -> str:
     """One cell, as it ends."""
     text = report.line(result)
+    if result.crashed:
+        text += f"; {' and '.join(result.crashed)} crashed by itself"
     return f"{text}; still for {result.still_seconds:.2f} s" if result.passed and result.still_seconds else text
 
 
@@ -51,7 +55,12 @@ def _shown(result: LibvirtResult) -> str:
 
 def figures(results: Sequence[LibvirtResult]) -> dict[str, object]:
     """The last line."""
-    return report.figures(results) | {"within_10_s": round(_timely(results), 3)}
+    return report.figures(results) | {"within_10_s": round(_timely(results), 3), "daemon_crashes": _crashes(results)}
+
+
+def _crashes(results: Sequence[LibvirtResult]) -> int:
+    """In how many cells a daemon of libvirt's died by itself."""
+    return sum(bool(result.crashed) for result in results)
 
 
 def _timely(results: Sequence[LibvirtResult]) -> float:
@@ -106,7 +115,8 @@ def main() -> int:
     if not director.kept:
         shutil.rmtree(folder, ignore_errors=True)
     whole = not (options.only or options.slice)
-    return 1 if director.kept or (whole and _timely(results) < SHARE) else 0
+    late, crashing = whole and _timely(results) < SHARE, _crashes(results) > MOST_CRASHES
+    return 1 if director.kept or late or crashing else 0
 
 
 if __name__ == "__main__":

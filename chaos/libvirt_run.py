@@ -32,6 +32,8 @@ class LibvirtResult(Result):
     reported_seconds: float = 0.0
     """For how long at most the guest stood still, as the journal tells it."""
     end: End = End.ONE_PLACE
+    crashed: tuple[str, ...] = ()
+    """Daemons of libvirt's that died by themselves: one more fault, and all else must hold in spite of it."""
 
 
 def run(stage: LibvirtStage, cell: Cell, number: int, patience: float) -> LibvirtResult:
@@ -51,7 +53,8 @@ def run(stage: LibvirtStage, cell: Cell, number: int, patience: float) -> Libvir
     result.died = stage.keeper.deaths[deaths:]
     # An agent that is being started while its host's daemon is away ends, as it says, and is started again.
     starting = killed(stage, cell.fault) if cell.then else ()
-    died = sorted(set(result.died) - set(starting))
+    result.crashed = tuple(sorted(name for name in set(result.died) if name.startswith("libvirtd-")))
+    died = sorted(set(result.died) - set(starting) - set(result.crashed))
     result.wrongs += [f"{name} died, and nobody had killed it" for name in died]
     return result
 
