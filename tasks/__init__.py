@@ -1,7 +1,7 @@
 """The Celery tasks: what a web application enqueues, and the phases of a migration.
 
 An application does not import these: it enqueues ``vmrelay.v1.migrate``, ``cancel``, ``tune``, ``resolve`` and
-``retry`` by name on the queue ``scheduler``, with the JSON documents of ``worker/contract.py``.
+``retry`` by name on the queue ``scheduler``, with the JSON documents of ``worker/contract/``.
 """
 
 import tasks.explained  # registers the tables that can be printed

@@ -63,6 +63,7 @@ def resolved(parts: Runtime, ident: str, request: MigrateRequest) -> Record:
         convergence=steering,
         requested_by=request.requested_by,
         request_reason=request.reason,
+        priority=request.priority,
     )
 
 

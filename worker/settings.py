@@ -42,10 +42,22 @@ class HostSettings(BaseModel):
     """So many migrations leave the host at once; others wait."""
     max_incoming: int = Field(default=2, ge=0, le=64)
     """So many arrive at once."""
+    network: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]{0,63}$")
+    """The migration network that the host sends and receives over; ``[networks.NAME]`` limits it."""
     cordoned: bool = False
-    """No migration is sent here."""
+    """No migration is sent here. ``vmrelay hosts cordon`` says the same while everything runs."""
     labels: dict[str, str] = Field(default_factory=dict)
-    """For people; ``vmrelay hosts -o json`` shows them."""
+    """For people and for ``[rules.NAME]``; ``vmrelay hosts -o json`` shows them."""
+    cpu_cores: float | None = Field(default=None, ge=0)
+    """What planning takes the host to have, where that is not what its hypervisor says."""
+    memory_mib: int | None = Field(default=None, ge=0)
+    """The same of memory."""
+    reserve_cpu_cores: float = Field(default=0, ge=0)
+    """Planning keeps so much free of guests."""
+    reserve_memory_mib: int = Field(default=0, ge=0)
+    """Planning keeps so much free of guests."""
+    mib_per_second: float = Field(default=1000, gt=0)
+    """What the host's migration link carries; planned durations follow from it."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """Port of the agent's ``/metrics``; 0 takes a free one."""
 
@@ -114,6 +126,77 @@ class AttemptSettings(BaseModel):
     """The longest pause."""
 
 
+class AdmissionSettings(BaseModel):
+    """Who starts next, and how many run at once."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_migrations: int | None = Field(default=None, ge=0)
+    """So many run at once in all; no limit besides the hosts' and networks' where not given."""
+    urgent_slots: int = Field(default=0, ge=0)
+    """So many slots of each host and direction are left to urgent migrations, where a host has more than that."""
+    heavy_memory_gib: float = Field(default=128, gt=0)
+    """A guest takes one slot more for each so much memory (never more than its hosts have)."""
+    heavy_dirty_mib_per_second: float = Field(default=1000, gt=0)
+    """And one more for each so much memory that it writes in a second."""
+    half_life_seconds: float = Field(default=60, gt=0)
+    """How soon past migrations no longer count against a batch or a requester in sharing slots."""
+    ageing_seconds: float = Field(default=900, gt=0)
+    """What waits longer, while others with a claim to the same hosts start, has slots kept free for it."""
+
+
+class NetworkSettings(BaseModel):
+    """A migration network."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_migrations: int = Field(ge=0)
+    """So many migrations use it at once."""
+
+
+class RuleSettings(BaseModel):
+    """What planning has to keep, for all domains that a name or a pattern fits."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    domains: list[str] = Field(min_length=1)
+    """Names; ``*`` and ``?`` stand for any text and any character."""
+    kind: Literal["apart", "together", "among", "pinned", "requires"]
+    """``apart``: on different hosts; ``together``: on one host; ``among``: all within one of ``parts``; ``pinned``:
+    never moved by a plan; ``requires``: only on hosts with ``labels``."""
+    label: str = ""
+    """With ``apart``: hosts with the same value of this label count as one."""
+    parts: list[list[str]] = Field(default_factory=list)
+    """With ``among``: sets of hosts."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """With ``requires``."""
+    reason: str = ""
+    """Shown where the rule keeps a domain from being moved."""
+
+
+class PlanningSettings(BaseModel):
+    """Defaults of rebalancing and draining."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ceiling_points: float = Field(default=10, ge=0, le=100)
+    """How far above the mean of all hosts, in percentage points, a host may be before it is relieved."""
+    most_percent: float = Field(default=95, gt=0, le=100)
+    """No guest is sent to a host that would then use more than this of its memory."""
+    price_per_move_gib: float = Field(default=1, ge=0)
+    """What a migration costs besides its memory, as if it moved so many GiB more."""
+    plan_seconds: float = Field(default=5, gt=0, le=600)
+    """How long the search for a better plan may take."""
+    load_seconds: float = Field(default=10, gt=0)
+    """How often an agent measures what its guests use."""
+    load_window_seconds: float = Field(default=900, gt=0)
+    """Over how long; the 95th percentile is planned with."""
+    process_mib: int = Field(default=2048, ge=256)
+    """How much memory the process that plans may take."""
+    replans: int = Field(default=3, ge=0)
+    """How often a batch plans anew, because a move failed or a drained host has other guests, before it ends."""
+
+
 class Settings(BaseSettings):
     """Everything that can be set, with its default."""
 
@@ -153,6 +236,14 @@ class Settings(BaseSettings):
     """See ``[attempts]``."""
     stall: StallSettings = StallSettings()
     """See ``[stall]``."""
+    admission: AdmissionSettings = AdmissionSettings()
+    """See ``[admission]``."""
+    planning: PlanningSettings = PlanningSettings()
+    """See ``[planning]``."""
+    networks: dict[str, NetworkSettings] = Field(default_factory=dict)
+    """See ``[networks.NAME]``."""
+    rules: dict[str, RuleSettings] = Field(default_factory=dict)
+    """See ``[rules.NAME]``."""
 
     metrics_address: str = "127.0.0.1"
     """Where ``/metrics`` of agents and schedulers is served."""

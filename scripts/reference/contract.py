@@ -63,6 +63,8 @@ RESULT = {
     "error": "null, or code and message of what decided the outcome",
     "requested_by": "as the request said",
     "reason": "as the request said",
+    "priority": "`low`, `normal`, `high` or `urgent`",
+    "batch": "the batch that asked for it, or null",
     "created": "Unix time",
     "ended": "Unix time, or null",
 }
@@ -152,7 +154,7 @@ def contract() -> str:
         raise SystemExit(f"scripts/reference/contract.py does not describe the events {found ^ set(EVENTS)}")
     return page(
         "Task contract",
-        "worker/contract.py, worker/journal/ and worker/errors.py",
+        "worker/contract/, worker/journal/ and worker/errors.py",
         "What an application relies on that enqueues migrations by name. Messages, arguments and results are JSON. "
         "A change that breaks one of these gets a new version in the task's name.",
         _tasks(),
@@ -251,7 +253,7 @@ def _states() -> str:
 
 
 def _events() -> Iterator[str]:
-    for file in (ROOT / "worker" / "journal" / "scripts").glob("*.lua"):
+    for file in (ROOT / "worker" / "journal" / "scripts").rglob("*.lua"):
         yield from re.findall(r"(?:event\('|'type', ')([a-z-]+)'", file.read_text(encoding="utf-8"))
 
 

@@ -13,7 +13,7 @@ FOLDER = ROOT / "worker" / "journal" / "scripts"
 
 def journal() -> str:
     """``docs/reference/journal.md``."""
-    scripts = [_script(file) for file in sorted(FOLDER.glob("*.lua")) if file.name != "common.lua"]
+    scripts = [_script(file) for file in sorted(FOLDER.glob("*.lua"))]
     rows = [[f"`{name}`", text] for name, text in _fields().items()]
     return page(
         "Journal",
@@ -43,6 +43,10 @@ FIELDS = {
     "convergence": "on_stall, timeout_seconds, on_timeout, postcopy_after_precopy, JSON; nothing for the defaults",
     "requested_by": "as the request said",
     "request_reason": "as the request said",
+    "priority": "`low`, `high` or `urgent`; nothing for `normal`",
+    "batch": "the batch that asked for it",
+    "item": "which of that batch's moves it is, from 1",
+    "cost": "how many slots of each host it takes; nothing for 1",
     "attempt": "the number of the attempt, from 1; 0 before the first",
     "epoch": "goes up with each attempt and each recovery: messages of an older one are stale",
     "phase": "the phase queued or running",
@@ -90,7 +94,7 @@ def _comment(file: Path) -> list[str]:
 
 
 def _keys() -> str:
-    lines = _comment(FOLDER / "common.lua")
+    lines = _comment(FOLDER / "shared" / "common.lua")
     return "\n".join(lines).strip()
 
 

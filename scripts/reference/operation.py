@@ -23,6 +23,10 @@ def settings() -> str:
         ("`[retry]`: retries inside a phase", module.RetrySettings, "VMRELAY_RETRY__"),
         ("`[attempts]`: new attempts of a whole migration", module.AttemptSettings, "VMRELAY_ATTEMPTS__"),
         ("`[stall]`: performs that do not come to an end", module.StallSettings, "VMRELAY_STALL__"),
+        ("`[admission]`: who starts next, and how many run at once", module.AdmissionSettings, "VMRELAY_ADMISSION__"),
+        ("`[networks.NAME]`: one migration network", module.NetworkSettings, ""),
+        ("`[planning]`: rebalancing and draining", module.PlanningSettings, "VMRELAY_PLANNING__"),
+        ("`[rules.NAME]`: what planning has to keep", module.RuleSettings, ""),
         ("`[hosts.NAME]`: one host of the inventory", module.HostSettings, ""),
     ]
     intro = (

@@ -61,6 +61,13 @@ class Record:
     convergence: Convergence = field(default_factory=Convergence)
     requested_by: str = ""
     request_reason: str = ""
+    priority: str = "normal"
+    batch: str = ""
+    """The batch that asked for it."""
+    item: int = 0
+    """Which of that batch's moves it is, from 1."""
+    cost: int = 1
+    """How many slots of each host it takes."""
 
     attempt: int = 0
     epoch: int = 0
@@ -141,6 +148,10 @@ class Record:
             "convergence": convergence_text(self.convergence),
             "requested_by": self.requested_by,
             "request_reason": self.request_reason,
+            "priority": self.priority if self.priority != "normal" else None,
+            "batch": self.batch or None,
+            "item": self.item or None,
+            "cost": self.cost if self.cost != 1 else None,
         }
 
     def document(self) -> dict[str, Any]:
@@ -173,6 +184,8 @@ class Record:
             "error": {"code": self.reason, "message": self.error} if self.error else None,
             "requested_by": self.requested_by,
             "reason": self.request_reason,
+            "priority": self.priority,
+            "batch": self.batch or None,
             "created": self.created / 1000 if self.created else None,
             "ended": self.ended / 1000 if self.ended else None,
         }
@@ -253,6 +266,10 @@ def from_hash(ident: str, raw: dict[str, str]) -> Record:
         convergence=_convergence(raw.get("convergence")),
         requested_by=raw.get("requested_by", ""),
         request_reason=raw.get("request_reason", ""),
+        priority=raw.get("priority") or "normal",
+        batch=raw.get("batch", ""),
+        item=int(raw.get("item") or 0),
+        cost=int(raw.get("cost") or 1),
         attempt=int(raw.get("attempt") or 0),
         epoch=int(raw.get("epoch") or 0),
         phase=raw.get("phase", ""),

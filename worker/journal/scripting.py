@@ -16,6 +16,8 @@ from worker.journal.trouble import trouble
 
 BEGINNINGS = frozenset({"create", "admit", "refuse", "tune"})
 """The scripts that begin something. A full Redis (``noeviction``) refuses them, and they are called again later."""
+SHARED = ("common", "queue", "batches", "ending")
+"""What stands in front of every script, in this order (``scripts/shared/``)."""
 GOES_ON = "redis.call('DEL', KEYS[1] .. 'nothing')\n"
 """In front of every other script, so that what has begun can end, and make room, while Redis is full.
 
@@ -49,14 +51,13 @@ class Scripts:
         self.client: Any = client
         self.prefix = prefix
         folder = files("worker.journal").joinpath("scripts")
-        common = folder.joinpath("common.lua").read_text(encoding="utf-8")
+        common = "".join(folder.joinpath("shared", f"{part}.lua").read_text(encoding="utf-8") for part in SHARED)
         named = {item.name.removesuffix(".lua"): item for item in folder.iterdir() if item.name.endswith(".lua")}
         self._scripts = {
             name: client.register_script(
                 common + ("" if name in BEGINNINGS else GOES_ON) + item.read_text(encoding="utf-8")
             )
             for name, item in named.items()
-            if name != "common"
         }
 
     def _run(self, name: str, *args: str | int | float | bytes) -> list[Any]:
