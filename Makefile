@@ -1,6 +1,6 @@
 # `make` alone lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-libvirt test lint bench bench-libvirt fleet chaos chaos-libvirt soak explore lock clean
+.PHONY: help demo demo-libvirt demo-libvirt-drain test lint bench bench-libvirt fleet chaos chaos-libvirt soak explore lock clean
 
 BIN := .venv/bin
 # KEEP=1 leaves the demo up. ARGS is passed on: make test ARGS="-k journal", make bench ARGS=--quick
@@ -9,7 +9,7 @@ ARGS ?=
 keep := $(if $(filter-out 0 no,$(KEEP)),--keep)
 
 help: ## List the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
 
 demo: ## Migrate several VMs between three simulated hosts; KEEP=1 leaves everything up
 	@scripts/bootstrap
@@ -19,6 +19,11 @@ demo-libvirt: ## Migrate several QEMU guests at once between two real libvirt ho
 	@deploy/lab/install
 	@scripts/bootstrap --libvirt
 	@$(BIN)/vmrelay demo --libvirt $(keep) $(ARGS)
+
+demo-libvirt-drain: ## Empty one of three real libvirt hosts with twelve QEMU guests, and bring its guests back
+	@deploy/lab/install
+	@scripts/bootstrap --libvirt
+	@$(BIN)/vmrelay demo --libvirt --drain $(ARGS)
 
 test: ## Install what the tests need, then lint and run every test
 	@scripts/prepare-tests

@@ -21,8 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 @click.command(short_help="See it work.")
 @click.option("--keep", is_flag=True, help="Leave everything up, and say how to use it.")
 @click.option("--libvirt", is_flag=True, help="Two real libvirt hosts and QEMU guests (deploy/lab/install first).")
+@click.option("--drain", is_flag=True, help="With --libvirt: three hosts, of which one is drained and gets them back.")
 @click.pass_context
-def demo(ctx: click.Context, keep: bool, libvirt: bool) -> None:
+def demo(ctx: click.Context, keep: bool, libvirt: bool, drain: bool) -> None:
     """Migrate several virtual machines at once between three simulated hosts.
 
     \b
@@ -30,12 +31,19 @@ def demo(ctx: click.Context, keep: bool, libvirt: bool) -> None:
       vmrelay demo              ends with the outcome and the metrics, and leaves nothing behind
       vmrelay demo --keep       leaves everything up and says how to use it
       vmrelay demo --libvirt    real guests, there and back, between two real libvirt hosts
+      vmrelay demo --libvirt --drain    twelve real guests on three hosts, of which one is drained
 
     Exit code 0 where every virtual machine is where it must be and was never restarted, else 1.
     """
     from worker.cli.demo_relay import signals_unwind
 
+    if drain and (keep or not libvirt):
+        raise click.UsageError("--drain goes with --libvirt, and not with --keep")
     with signals_unwind():
+        if drain:
+            from worker.cli import demo_drain
+
+            ctx.exit(demo_drain.demo())
         if libvirt:
             from worker.cli import demo_libvirt
 
