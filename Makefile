@@ -1,6 +1,6 @@
 # `make` alone lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-libvirt demo-libvirt-drain test lint bench bench-libvirt fleet chaos chaos-libvirt soak explore lock clean
+.PHONY: bench-drains help demo demo-libvirt demo-libvirt-drain test lint bench bench-libvirt fleet chaos chaos-libvirt soak explore lock clean
 
 BIN := .venv/bin
 # KEEP=1 leaves the demo up. ARGS is passed on: make test ARGS="-k journal", make bench ARGS=--quick
@@ -40,6 +40,10 @@ lint: ## Style, types and import rules
 bench: ## The relay against a bare Celery chain, side by side
 	@scripts/bootstrap
 	$(BIN)/python -m bench $(ARGS)
+
+bench-drains: ## 500 guests leave a host and an urgent one overtakes, then two drains share; ARGS="--guests 100"
+	@scripts/bootstrap
+	@$(BIN)/python -m bench.drains $(ARGS)
 
 bench-libvirt: ## The relay beside virsh migrate, on the same guest between two real libvirt hosts
 	@deploy/lab/install

@@ -7,9 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from worker.embedded import embedded_redis
@@ -29,20 +29,21 @@ class Stage:
     redis_url: str
     journal: Journal
     vms: int
+    sockets: Mapping[str, Path] = field(default_factory=dict)
+    """Where each simulated host listens."""
 
 
-def _write(folder: Path, vms: int) -> None:
-    hosts = "\n".join(
+def _write(folder: Path, machines: Sequence[tuple[str, str]], hosts: Sequence[str], slots: int, clock: str) -> None:
+    inventory = "\n".join(
         f'[hosts.{host}]\nuri = "vzsim://{{state_dir}}/simulator/{host}.sock"\n'
-        f"max_outgoing = {SLOTS}\nmax_incoming = {SLOTS}\n"
-        for host in HOSTS
+        f"max_outgoing = {slots}\nmax_incoming = {slots}\nmemory_mib = 4194304\n"
+        for host in hosts
     )
-    (folder / "vmrelay.toml").write_text(f'state_dir = "{folder}"\nlog_level = "warning"\ntask_events = false\n{hosts}')
-    simulated = "\n".join(f"[hosts.{host}]\ncpus = 4096\n" for host in HOSTS)
-    machines = "\n".join(
-        f'[[vms]]\nname = "vm-{number}"\nhost = "{HOSTS[number % 2]}"\nmemory_mib = 64\n' for number in range(vms)
-    )
-    (folder / "simulator.toml").write_text(f"instant = true\n{simulated}\n{machines}")
+    top = f'state_dir = "{folder}"\nlog_level = "warning"\ntask_events = false\n'
+    (folder / "vmrelay.toml").write_text(top + inventory)
+    simulated = "\n".join(f"[hosts.{host}]\ncpus = 4096\n" for host in hosts)
+    told = "\n".join(f'[[vms]]\nname = "{name}"\nhost = "{host}"\nmemory_mib = 64\n' for name, host in machines)
+    (folder / "simulator.toml").write_text(f"{clock}\n{simulated}\n{told}")
 
 
 def _process(stack: ExitStack, folder: Path, name: str, *argv: str) -> None:
@@ -62,15 +63,28 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def stage(vms: int) -> Iterator[Stage]:
-    """The relay over instant simulated hosts, up and ready; everything gone afterwards."""
+    """The relay over two instant simulated hosts, up and ready; everything gone afterwards."""
+    with simulated_stage([(f"vm-{number}", HOSTS[number % 2]) for number in range(vms)], HOSTS, SLOTS) as found:
+        yield found
+
+
+@contextmanager
+def simulated_stage(
+    machines: Sequence[tuple[str, str]], hosts: Sequence[str], slots: int, clock: str = "instant = true"
+) -> Iterator[Stage]:
+    """The relay over simulated hosts with these machines (name, host); ``slots`` in each direction of each host.
+
+    ``clock`` is the beginning of ``simulator.toml``.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vmr-bench-")))
-        _write(folder, vms)
+        _write(folder, machines, hosts, slots, clock)
         config = ("--config", str(folder / "simulator.toml"), "--state-dir", str(folder / "simulator"))
-        for host in HOSTS:
+        for host in hosts:
             _process(stack, folder, f"simulator-{host}", "worker.hypervisors.simulator", host, *config)
-        _await(lambda: all((folder / "simulator" / f"{host}.sock").exists() for host in HOSTS), folder)
-        yield Stage(*_relay(stack, folder, HOSTS, "bench.noop"), vms)
+        sockets = {host: folder / "simulator" / f"{host}.sock" for host in hosts}
+        _await(lambda: all(socket.exists() for socket in sockets.values()), folder)
+        yield Stage(*_relay(stack, folder, hosts, "bench.noop"), len(machines), sockets)
 
 
 @contextmanager
