@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from worker.errors import InDoubt, Rejected, RelayError, SettingsError
+from worker.journal.batch import Batch
 from worker.journal.record import Record
 
 MOVED = 0
-"""The domain is on its destination (or a command of another kind did what it was asked)."""
+"""The domain is on its destination (or a command of another kind did what it was asked). Of a batch: all that it was
+to move has moved, or there was nothing to do."""
 FAILED = 1
-"""The domain is safe on its source (or a command of another kind failed)."""
+"""The domain is safe on its source (or a command of another kind failed). Of a batch: something failed, was skipped
+or had to stay; of a dry run: the plan does not reach its goal."""
 REFUSED = 2
 """Usage, flags, unknown host: no host was touched."""
 IN_DOUBT = 3
@@ -33,3 +36,8 @@ def for_record(record: Record | None) -> int:
     if record.state == "in-doubt":
         return IN_DOUBT
     return {"succeeded": MOVED, "rejected": REFUSED}.get(record.outcome, FAILED)
+
+
+def for_batch(batch: Batch) -> int:
+    """The exit code for how a batch ended."""
+    return FAILED if batch.failed or batch.skipped or batch.left else MOVED

@@ -59,6 +59,11 @@ DOES = {
 Event = dict[str, Any]
 
 
+def clean(text: str) -> str:
+    """Text of others without what moves a terminal's cursor or breaks a line: control characters become ``?``."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def size(count: float) -> str:
     """Bytes with a unit: ``1.5 GiB``."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):

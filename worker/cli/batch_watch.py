@@ -1,0 +1,211 @@
+"""Following a batch: counts, what runs and how far it is, the rate, and when it may be over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from worker.cli import client, words
+from worker.cli.receipt import counts
+from worker.errors import Rejected
+from worker.journal import Journal, Record
+from worker.journal.batch import Batch
+
+STEP_PERCENT = 10
+STEP_SECONDS = 10.0
+"""Without a terminal a line after so much more of a batch, or after so long."""
+MOST_RUNNING = 8
+"""So many running migrations are shown below the bar."""
+ENOUGH = 3
+"""After so many ended moves the rate says more about the rest than the plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A batch at one moment."""
+
+    batch: Batch
+    running: tuple[Record, ...]
+    now: float
+    """Redis's clock."""
+
+
+class Screen(Protocol):
+    """Where a batch is shown while it goes on."""
+
+    def event(self, kind: str, data: dict[str, object]) -> None:
+        """Something happened in it."""
+
+    def look(self, sight: Sight) -> None:
+        """This is how it stands."""
+
+
+# -- figures: pure --------------------------------------------------------------------------------------
+
+
+def done(batch: Batch) -> int:
+    """How many of its moves are over."""
+    return batch.moved + batch.failed + batch.skipped
+
+
+def seconds_left(sight: Sight) -> float | None:
+    """How long it may still take: from the rate so far, before that from the plan; ``None`` where neither says."""
+    batch = sight.batch
+    rest = batch.total - done(batch)
+    if not batch.started or batch.state in ("paused", "finished"):
+        return None
+    ran = sight.now - batch.started / 1000
+    if done(batch) >= ENOUGH and ran > 0:
+        return rest * ran / done(batch)
+    return max(0.0, batch.seconds - ran) if batch.seconds else None
+
+
+def figures(sight: Sight) -> str:
+    """The state of a batch in a line: ``12 moved, 1 failed, 0 skipped of 40, 3 run, 310 MiB/s, about 5 min left``."""
+    batch, left = sight.batch, seconds_left(sight)
+    ran = (sight.now - batch.started / 1000) / 60 if batch.started else 0.0
+    rate = sum(record.progress.get("bandwidth_bytes_per_second") or 0 for record in sight.running)
+    parts = (
+        counts(batch),
+        f"{len(sight.running)} run" if sight.running else "",
+        f"{done(batch) / ran:.1f} a minute" if done(batch) >= ENOUGH and ran > 0 else "",
+        f"{words.size(rate)}/s" if rate else "",
+        f"about {words.duration(left)} left" if left is not None else "",
+    )
+    return ", ".join(part for part in parts if part)
+
+
+def running_line(record: Record) -> str:
+    """A migration under way in a line."""
+    percent = f" {record.progress['percent']} %" if record.progress.get("percent") is not None else ""
+    doing = "waits" if record.waiting or record.state != "active" else record.phase
+    told = words.details(record.progress) if doing == "perform" else ""
+    route = f"{words.clean(record.domain)}: {record.source} → {record.destination}"
+    return f"{route}  {doing}{percent}" + (f"  {told}" if told else "")
+
+
+# -- where it is shown ----------------------------------------------------------------------------------
+
+
+class Lines:
+    """Lines, now and then."""
+
+    def __init__(
+        self, say: Callable[[str], None], *, verbose: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._say, self._verbose, self._clock = say, verbose, clock
+        self._state, self._percent, self._at = "", -100, float("-inf")
+
+    def event(self, kind: str, data: dict[str, object]) -> None:
+        """What failed is always told; everything else to those who want to see it."""
+        line = words.batch_line_of(kind, data)
+        if line and (self._verbose or kind not in words.EACH_ITEM or data.get("state") == "failed"):
+            self._say(line)
+
+    def look(self, sight: Sight) -> None:
+        """A line when the state is another one, and as the batch goes on."""
+        batch = sight.batch
+        percent = 100 * done(batch) // max(batch.total, 1)
+        further = percent >= self._percent + STEP_PERCENT
+        late = self._clock() - self._at >= STEP_SECONDS
+        if batch.state != self._state or (batch.state == "running" and (further or late)):
+            self._state, self._percent, self._at = batch.state, percent, self._clock()
+            self._say(f"{batch.state}: {figures(sight)}")
+
+
+class Bars:
+    """One bar for the batch, and a line for each migration that runs."""
+
+    def __init__(self, console: Console, ident: str) -> None:
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(24), TextColumn("{task.percentage:>3.0f} %"))
+        self._below: list[str] = []
+        self._progress = _Live(columns, console, self._lines)
+        self._bar = self._progress.add_task(ident, total=None)
+
+    @property
+    def context(self) -> AbstractContextManager[object]:
+        """To be entered while it shows."""
+        return self._progress
+
+    def _lines(self) -> list[str]:
+        return self._below
+
+    def event(self, kind: str, data: dict[str, object]) -> None:
+        """What failed, and what concerns the batch as a whole, is worth a line of its own above the bar."""
+        line = words.batch_line_of(kind, data)
+        if line and (kind not in words.EACH_ITEM or data.get("state") == "failed"):
+            self._progress.console.print(Text(line), soft_wrap=True)
+
+    def look(self, sight: Sight) -> None:
+        """Move the bar."""
+        batch, shown = sight.batch, sight.running[:MOST_RUNNING]
+        more = len(sight.running) - len(shown)
+        self._below = [figures(sight), *(f"  {running_line(record)}" for record in shown)]
+        self._below += [f"  and {more} more"] if more else []
+        self._progress.update(
+            self._bar, description=f"{batch.id} {batch.state}", completed=done(batch), total=batch.total or None
+        )
+
+
+class _Live(Progress):
+    def __init__(self, columns: Iterable[TextColumn | BarColumn], console: Console, below: Callable[[], list[str]]) -> None:
+        self._lines_below = below
+        super().__init__(*columns, TimeElapsedColumn(), console=console, transient=True)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The bar, and lines below it."""
+        yield from super().get_renderables()
+        yield Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in self._lines_below()))
+
+
+# -- the loop -------------------------------------------------------------------------------------------
+
+
+def look(book: Journal, ident: str) -> Sight:
+    """A batch now, with the migrations of it that run. Raises ``Rejected`` where it is gone."""
+    batch = book.batch(ident)
+    if batch is None:
+        raise Rejected(f"there is no batch '{ident[:80]}'; see 'vmrelay batch list'", code="unknown-batch")
+    return Sight(batch, tuple(book.running_of(ident)), book.now())
+
+
+def follow(
+    ident: str,
+    timeout: float | None,
+    *,
+    bars: bool,
+    verbose: bool,
+    over: Callable[[Batch], bool] = lambda batch: batch.state == "finished",
+) -> Batch | None:
+    """Show a batch on standard error until it is over; ``None`` where that takes longer than ``timeout`` seconds."""
+    book = client.journal()
+    screen: Screen
+    context: AbstractContextManager[object] = nullcontext()
+    if bars:
+        screen = Bars(Console(stderr=True), ident)
+        context = screen.context
+    else:
+        screen = Lines(lambda text: click.echo(text, err=True), verbose=verbose)
+    deadline = time.monotonic() + timeout if timeout is not None else None
+    after = "0"
+    with context:
+        while True:
+            sight = look(book, ident)
+            ended = over(sight.batch)
+            left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
+            for at, kind, data in book.batch_events(ident, after, None if ended or left <= 0 else left):
+                after = at
+                screen.event(kind, data)
+            screen.look(sight)
+            if ended:
+                return sight.batch
+            if left <= 0:
+                return None
