@@ -156,8 +156,8 @@ class Agent:
         """Look at the host's domains and tell the schedulers; one look after the other."""
         with self._publishing:
             for _ in range(LOOKS):
-                version = self.journal.inventory_version(self.host.name)
-                if self.journal.publish(self.host.name, version, self._domains()):
+                version, began = self.journal.inventory_version(self.host.name), self.journal.now()
+                if self.journal.publish(self.host.name, version, self._domains(), began):
                     return
 
     def _domains(self) -> list[Domain]:

@@ -41,13 +41,20 @@ class Hosts(Scripts):
         """To be read before a look at a host's domains and given to ``publish``."""
         return str(self.client.get(self._key("domains", host, "v")) or "0")
 
-    def publish(self, host: str, version: str, domains: Iterable[Domain]) -> bool:
-        """Replace what is known of a host's domains; false where it changed meanwhile (``inventory.lua``)."""
+    def publish(self, host: str, version: str, domains: Iterable[Domain], began: float = 0) -> bool:
+        """Replace what is known of a host's domains; false where it changed meanwhile (``inventory.lua``).
+
+        ``began`` is when the look did that saw them, in seconds of Redis's clock (0: just now).
+        """
         fields: dict[str, str] = {}
         for domain in domains:
             fields[domain.name] = json.dumps(domain_document(domain))
             fields[f"/{domain.uuid}"] = domain.name
-        return bool(self._run("inventory", host, version, json.dumps(fields))[0] == "OK")
+        return bool(self._run("inventory", host, version, json.dumps(fields), int(began * 1000))[0] == "OK")
+
+    def looked_at(self, host: str) -> float:
+        """When the look at a host's domains began that was last published, in seconds of Redis's clock; 0 for never."""
+        return float(self.client.get(self._key("domains", host, "at")) or 0) / 1000
 
     def find_domain(self, name: str, hosts: Iterable[str]) -> dict[str, dict[str, Any]]:
         """On which hosts a domain (name or uuid) is, as last published. Touches no host."""

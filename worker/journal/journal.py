@@ -12,6 +12,7 @@ from redis.exceptions import NoScriptError
 
 from worker.errors import RelayError
 from worker.hypervisors.base import Domain
+from worker.journal.cordons import Cordons
 from worker.journal.hosts import Hosts, domain_document
 from worker.journal.outcomes import Outcomes, Shown
 from worker.journal.record import Record, from_hash
@@ -51,7 +52,7 @@ def _flat(fields: Fields) -> str:
     return json.dumps({name: str(value) for name, value in fields.items() if value is not None and value != ""})
 
 
-class Journal(Hosts, Outcomes):
+class Journal(Hosts, Cordons, Outcomes):
     """Everything vmrelay remembers, behind one Redis client."""
 
     # -- the life of a migration ----------------------------------------------------------------

@@ -1,10 +1,11 @@
 -- Both slots at once, and the first phase queued.
 -- ARGV: id, attempt, baton, outgoing limit, incoming limit, submitter ("" from a round)
--- OK | FULL, which side | BEHIND (an older one waits) | CLOSED, host (closed() of worker/journal/hosts.py) | STALE, state
+-- OK | CORDONED (no attempt starts towards a cordoned host) | FULL, which side | BEHIND (an older one waits) | CLOSED, host (closed() of worker/journal/hosts.py) | STALE, state
 local state, attempt, source, destination, epoch =
   unpack(redis.call('HMGET', record, 'state', 'attempt', 'source', 'destination', 'epoch'))
 if state ~= 'pending' and state ~= 'backoff' then return {'STALE', state or 'gone'} end
 if tonumber(attempt) + 1 ~= tonumber(ARGV[2]) then return {'STALE', state} end
+if redis.call('HEXISTS', prefix .. 'cordons', destination) == 1 then return {'CORDONED'} end
 if ARGV[6] ~= '' then
   -- Another request under the same id: its baton is not what the record says.
   if redis.call('HGET', record, 'submitter') ~= ARGV[6] then return {'STALE', state} end

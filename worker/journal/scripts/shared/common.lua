@@ -1,4 +1,4 @@
--- Loaded in front of every other script, with queue.lua, batches.lua and ending.lua after it. All time is Redis's own,
+-- Loaded in front of every other script, with the others of this folder after it. All time is Redis's own,
 -- in milliseconds.
 --
 -- Keys, all below KEYS[1] (the prefix, "vmrelay:"):
@@ -22,6 +22,9 @@
 --   taken:<scheduler> list    requests that it took from the queue and is not done with, as Celery wrote them
 --   domains:<host>    hash    name -> JSON {name, uuid, state, ...}, "/<uuid>" -> name (no name has a slash)
 --   domains:<host>:v  string  counts what changed that hash besides the agent's own look
+--   domains:<host>:at string  when the look began that the hash was last replaced by
+--   cordons           hash    host -> JSON {by, reason, at, batch}: nothing is sent there (batch: the drain that did it)
+--   homes             hash    uuid of a domain -> JSON {host, domain, to, batch, at}: drained from host, and sent to to
 --
 -- Every script takes the migration's id as ARGV[1] and answers a list whose first item is a word.
 

@@ -27,13 +27,14 @@ end
 
 -- Ends a record that was accepted.
 local function conclude(fields, keep_seconds, data)
-  local uuid, source, destination = unpack(redis.call('HMGET', record, 'uuid', 'source', 'destination'))
+  local uuid, source, destination, domain = unpack(redis.call('HMGET', record, 'uuid', 'source', 'destination', 'domain'))
   local at = now()
   release(source, destination)
   leave('pending', 'due', 'active', 'outbox', 'doubt')
   if redis.call('GET', prefix .. 'vm:' .. uuid) == id then redis.call('DEL', prefix .. 'vm:' .. uuid) end
   redis.call('HDEL', record, 'reason', 'error', 'error_phase') -- of the time when it was in doubt
   store(fields)
+  if fields.outcome == 'succeeded' then settle(uuid, domain, source, destination, drain_of()) end
   redis.call('HSET', record, 'state', 'ended', 'ended', at)
   redis.call('HDEL', record, 'baton', 'token', 'step', 'waiting')
   redis.call('DEL', record .. ':tunings')
