@@ -6,6 +6,7 @@ An application does not import these: it enqueues ``vmrelay.v1.migrate``, ``canc
 
 import tasks.explained  # registers the tables that can be printed
 import tasks.reconcile  # noqa: F401 - registers itself with agents and schedulers
+from tasks.hosts import host
 from tasks.migrate import cancel, migrate
 from tasks.phases import begin, confirm, finish, perform, prepare
 from tasks.recover import recover
@@ -17,6 +18,7 @@ __all__ = [
     "cancel",
     "confirm",
     "finish",
+    "host",
     "migrate",
     "perform",
     "prepare",

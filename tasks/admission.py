@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from tasks import dispatch
+from tasks import cordons, dispatch
 from tasks.convergence import convergence
 from worker import metrics
 from worker.contract import MigrateRequest
@@ -124,7 +124,7 @@ def _check(
     _moves_at_all(name, state, flags, source.profile)
     if source.name == destination.name:
         raise Rejected(f"{name} is on {source.name} already", code="same-host")
-    _takes_it(destination, source)
+    _takes_it(parts, destination, source)
     _is_reached(destination, flags)
     _goes_there(request, destination)
     _name_is_free(parts, _name_there(request, domain), domain["uuid"], destination.name)
@@ -151,15 +151,14 @@ def _moves_at_all(name: str, state: DomainState, flags: int, profile: str) -> No
         raise Rejected(f"{name} is {state}; {way_out}, or leave it where it is", code="not-running")
 
 
-def _takes_it(destination: Host, source: Host) -> None:
+def _takes_it(parts: Runtime, destination: Host, source: Host) -> None:
     if destination.profile != source.profile:
         raise Rejected(
             f"{source.name} is driven as {source.profile} and {destination.name} as {destination.profile}; "
             "a domain moves between hosts of one kind",
             code="other-hypervisor",
         )
-    if destination.settings.cordoned:
-        raise Rejected(f"{destination.name} is cordoned; name another host or uncordon it", code="cordoned")
+    cordons.refuse_cordoned(destination.name, cordons.cordon_of(parts, destination))
 
 
 def _is_reached(destination: Host, flags: int) -> None:
@@ -248,10 +247,16 @@ def admit_ready(parts: Runtime) -> None:
         record = journal.record(ident)
         if record is None:
             continue
+        if inventory[record.destination].settings.cordoned:
+            cordons.turn_away(parts, record)
+            continue
         baton = dispatch.first_baton(record)
         room = dispatch.limits(inventory, record.source, record.destination)
-        if journal.admit(ident, baton.attempt, dispatch.text(baton), room)[0] == "OK":
+        answer = journal.admit(ident, baton.attempt, dispatch.text(baton), room)[0]
+        if answer == "OK":
             dispatch.send(inventory, baton.document())
+        elif answer == "CORDONED":
+            cordons.turn_away(parts, record)
 
 
 @on_round

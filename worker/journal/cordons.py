@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from worker.journal.record import Record, from_hash
 from worker.journal.scripting import Scripts
 
 
@@ -84,6 +85,17 @@ class Cordons(Scripts):
             "turnaway", ident, "settings" if by_settings else "", json.dumps(dict(end)), keep_seconds, told
         )
         return bool(answer[0] == "OK")
+
+    def waiting_for(self, host: str) -> list[Record]:
+        """The migrations towards a host that wait, for slots or for their next attempt."""
+        idents = [*self.client.zrange(self._key("pending"), 0, -1), *self.client.zrange(self._key("due"), 0, -1)]
+        pipe = self.client.pipeline(transaction=False)
+        for ident in idents:
+            pipe.hget(self._key("m", ident), "destination")
+        there = [ident for ident, found in zip(idents, pipe.execute(), strict=True) if found == host]
+        for ident in there:
+            pipe.hgetall(self._key("m", ident))
+        return [from_hash(ident, raw) for ident, raw in zip(there, pipe.execute(), strict=True) if raw]
 
     def homes(self, *hosts: str) -> list[Home]:
         """The guests that belong to these hosts (to any where none is named) and were drained from there, by name."""
