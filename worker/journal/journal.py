@@ -14,6 +14,7 @@ from worker.errors import RelayError
 from worker.hypervisors.base import Domain
 from worker.journal.cordons import Cordons
 from worker.journal.hosts import Hosts, domain_document
+from worker.journal.looks import Looks
 from worker.journal.outcomes import Outcomes, Shown
 from worker.journal.record import Record, from_hash
 
@@ -52,7 +53,7 @@ def _flat(fields: Fields) -> str:
     return json.dumps({name: str(value) for name, value in fields.items() if value is not None and value != ""})
 
 
-class Journal(Hosts, Cordons, Outcomes):
+class Journal(Hosts, Cordons, Looks, Outcomes):
     """Everything vmrelay remembers, behind one Redis client."""
 
     # -- the life of a migration ----------------------------------------------------------------

@@ -23,6 +23,7 @@
 --   domains:<host>    hash    name -> JSON {name, uuid, state, ...}, "/<uuid>" -> name (no name has a slash)
 --   domains:<host>:v  string  counts what changed that hash besides the agent's own look
 --   domains:<host>:at string  when the look began that the hash was last replaced by
+--   load:<host>       string  what its guests use, JSON (worker/loads.py); expires
 --   cordons           hash    host -> JSON {by, reason, at, batch}: nothing is sent there (batch: the drain that did it)
 --   homes             hash    uuid of a domain -> JSON {host, domain, to, batch, at}: drained from host, and sent to to
 --

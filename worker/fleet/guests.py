@@ -1,0 +1,137 @@
+"""Which guests there are, where, and what keeps one where it is: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from worker.fleet.snapshot import Holder, Seen, Snapshot
+from worker.hypervisors.base import DomainState
+from worker.loads import GuestLoad
+
+MIB = 2**20
+ARRIVING = "@"
+"""Follows the uuid in the id of what a guest occupies on the host that it is being moved to; the host comes after."""
+STOPPED = (DomainState.SHUTOFF, DomainState.ABSENT)
+FREE = (DomainState.RUNNING, DomainState.PAUSED)
+"""A guest in one of these can be migrated live."""
+STANDS = {
+    DomainState.MIGRATING: "is being migrated by somebody else; it can be moved when that is over",
+    DomainState.PAUSED_OUT: "stands still in a migration that vmrelay does not know of; look at both of its hosts",
+    DomainState.PAUSED_IN: "stands still in a migration that vmrelay does not know of; look at both of its hosts",
+    DomainState.CRASHED: "has crashed; start it again or shut it off",
+    DomainState.UNKNOWN: "is in a state that its hypervisor does not tell; see whether it hangs",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A guest, or what it occupies on a host that it is being moved to."""
+
+    id: str
+    name: str
+    host: str
+    cpu_cores: float
+    memory_mib: int
+    dirty_mib_per_second: float = 0.0
+    pinned: str = ""
+    """Why it cannot be moved now."""
+    arriving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    host: str
+    name: str
+    state: DomainState
+    memory_bytes: int
+
+
+def placed(snapshot: Snapshot, kinds: Mapping[str, str], window: float) -> list[Placed]:
+    """Every guest once, by id; and once more, ``arriving``, on a host that it is being moved to.
+
+    ``kinds``: the flag profile of each host. ``window``: seconds over which loads are measured.
+    """
+    sights: dict[str, list[_Sight]] = {}
+    for host, seen in snapshot.hosts.items():
+        for domain in seen.domains:
+            uuid = str(domain["uuid"])
+            sights.setdefault(uuid, []).append(_sight(host, domain))
+    used = _Used(snapshot.hosts, window)
+    found: list[Placed] = []
+    for uuid, where in sorted(sights.items()):
+        held = snapshot.holders.get(uuid)
+        found += _moving(uuid, where, held, kinds, used) if held else _resting(uuid, where, kinds, used)
+    return found
+
+
+def _sight(host: str, domain: Mapping[str, Any]) -> _Sight:
+    told = str(domain.get("state"))
+    state = DomainState(told) if told in set(DomainState) else DomainState.UNKNOWN
+    return _Sight(host, str(domain["name"]), state, int(domain.get("memory_bytes") or 0))
+
+
+def _moving(uuid: str, where: list[_Sight], held: Holder, kinds: Mapping[str, str], used: _Used) -> Iterable[Placed]:
+    """A guest with a migration occupies both hosts: what it leaves until it has left, and what it is to get."""
+    best = max(where, key=lambda sight: (sight.state not in STOPPED, sight.host == held.source))
+    load = used.of(uuid, best)
+    said = {"pending": "waits to be moved to", "backoff": "waits for another try to be moved to"}
+    why = f"{said.get(held.state, 'is being moved to')} {held.destination} by migration {held.migration}"
+    if held.state == "in-doubt":
+        why = f"its migration {held.migration} to {held.destination} is in doubt; 'vmrelay show {held.migration}' tells"
+    for host in (held.source, held.destination):
+        if host not in kinds:
+            continue
+        arriving = host == held.destination
+        ident = f"{uuid}{ARRIVING}{host}" if arriving and held.source in kinds else uuid
+        yield Placed(ident, best.name, host, load.cpu, load.memory_mib, load.dirty, why, arriving=ident != uuid)
+
+
+def _resting(uuid: str, where: list[_Sight], kinds: Mapping[str, str], used: _Used) -> Iterable[Placed]:
+    alive = [sight for sight in where if sight.state not in STOPPED]
+    if not alive:
+        first = where[0]
+        yield Placed(uuid, first.name, first.host, 0.0, 0, pinned=_stopped(kinds[first.host]))
+        return
+    alive.sort(key=lambda sight: (sight.state is not DomainState.RUNNING, sight.host))
+    first, *others = alive
+    why = STANDS.get(first.state, "")
+    if others:
+        why = f"is shown by {' and '.join(sight.host for sight in alive)} at once; look at these hosts"
+    for sight in alive:
+        load = used.of(uuid, sight)
+        ident = uuid if sight is first else f"{uuid}{ARRIVING}{sight.host}"
+        yield Placed(ident, sight.name, sight.host, load.cpu, load.memory_mib, load.dirty, why, sight is not first)
+
+
+def _stopped(kind: str) -> str:
+    if kind == "qemu":
+        return "stopped: only its definition is here; 'vmrelay migrate --offline' moves that"
+    return "stopped: only running and paused guests are moved; start it, or leave it here"
+
+
+class _Used:
+    """What guests use, wherever it was measured."""
+
+    def __init__(self, hosts: Mapping[str, Seen], window: float) -> None:
+        self._window = window
+        self._by_host = {name: seen.load.guests for name, seen in hosts.items() if seen.load}
+        self._elsewhere: dict[str, GuestLoad] = {}
+        for guests in self._by_host.values():
+            for uuid, load in guests.items():
+                if load.left and load.left > (self._elsewhere[uuid].left if uuid in self._elsewhere else 0):
+                    self._elsewhere[uuid] = load
+
+    def of(self, uuid: str, sight: _Sight) -> GuestLoad:
+        """What a guest uses; for one that has just arrived, what it used before counts as well."""
+        own = self._by_host.get(sight.host, {}).get(uuid)
+        before = self._elsewhere.get(uuid)
+        if own is None or own.left:
+            memory = before.memory_mib if before else -(-sight.memory_bytes // MIB)
+            return GuestLoad(before.cpu if before else 0.0, memory, before.dirty if before else 0.0)
+        if before is None:
+            return own
+        share = min(own.seconds / self._window, 1.0)
+        cpu = own.cpu * share + before.cpu * (1 - share)
+        return GuestLoad(cpu, own.memory_mib, own.dirty or before.dirty, own.seconds)
