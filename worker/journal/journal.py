@@ -17,6 +17,7 @@ from worker.journal.hosts import Hosts, domain_document
 from worker.journal.looks import Looks
 from worker.journal.outcomes import Outcomes, Shown
 from worker.journal.record import Record, from_hash
+from worker.journal.rolls import Rolls
 
 MOST_WISHES = 16
 """So many tunings may wait for one perform."""
@@ -53,7 +54,7 @@ def _flat(fields: Fields) -> str:
     return json.dumps({name: str(value) for name, value in fields.items() if value is not None and value != ""})
 
 
-class Journal(Hosts, Cordons, Looks, Outcomes):
+class Journal(Hosts, Cordons, Looks, Outcomes, Rolls):
     """Everything vmrelay remembers, behind one Redis client."""
 
     # -- the life of a migration ----------------------------------------------------------------

@@ -25,6 +25,10 @@
 --   domains:<host>:at string  when the look began that the hash was last replaced by
 --   load:<host>       string  what its guests use, JSON (worker/loads.py); expires
 --   cordons           hash    host -> JSON {by, reason, at, batch}: nothing is sent there (batch: the drain that did it)
+--   rolls             zset    id -> when it was asked for; rolls that are not over
+--   rolled            zset    id -> when; rolls that are
+--   roll:<id>         hash    hosts that are drained one after the other (fields: Roll of worker/journal/rolls.py)
+--   roll:<id>:events  stream  its steps, as those of a migration
 --   homes             hash    uuid of a domain -> JSON {host, domain, to, batch, at}: drained from host, and sent to to
 --
 -- Every script takes the migration's id as ARGV[1] and answers a list whose first item is a word.
