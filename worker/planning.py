@@ -12,15 +12,24 @@ import sys
 
 from pydantic import ValidationError
 
-from worker.contract import Plan, Problem
+from worker.contract import Goal, Plan, Problem
 from worker.errors import Rejected, Unavailable
 from worker.leash import leashed
+from worker.settings import PlanningSettings
 
 PLANNER = "tasks.planner"
 GRACE_SECONDS = 120.0
 """For reading, ordering and checking, besides the search's own time."""
+DEFAULTS = ("ceiling_points", "most_percent", "price_per_move_gib", "plan_seconds")
+"""Of a goal, what ``[planning]`` says where a request does not."""
 REFUSED = 2
 """Exit code of a planner that was asked for what makes no sense; standard output says why."""
+
+
+def filled(goal: Goal, settings: PlanningSettings) -> Goal:
+    """A goal with what it does not name as the settings say."""
+    named = goal.model_fields_set
+    return goal.model_copy(update={name: getattr(settings, name) for name in DEFAULTS if name not in named})
 
 
 def make(problem: Problem, memory_mib: int = 2048) -> Plan:

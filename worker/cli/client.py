@@ -20,7 +20,7 @@ from worker.journal.trouble import Trouble, trouble
 from worker.runtime import runtime
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 ACCEPT_SECONDS = 10.0
 """How long a command waits for a scheduler to accept or reject what it enqueued."""
@@ -142,7 +142,7 @@ def follow(
             look(record)
 
 
-def show_table(table: Table) -> None:
+def show_table(table: RenderableType) -> None:
     """A table on standard output: as wide as a terminal, and whole, a line for each row, where a program reads it."""
     from rich.console import Console
 
