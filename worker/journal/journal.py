@@ -12,6 +12,7 @@ from redis.exceptions import NoScriptError
 
 from worker.errors import RelayError
 from worker.hypervisors.base import Domain
+from worker.journal.batches import Batches
 from worker.journal.cordons import Cordons
 from worker.journal.hosts import Hosts, domain_document
 from worker.journal.looks import Looks
@@ -54,7 +55,7 @@ def _flat(fields: Fields) -> str:
     return json.dumps({name: str(value) for name, value in fields.items() if value is not None and value != ""})
 
 
-class Journal(Hosts, Cordons, Looks, Outcomes, Rolls):
+class Journal(Hosts, Batches, Cordons, Looks, Outcomes, Rolls):
     """Everything vmrelay remembers, behind one Redis client."""
 
     # -- the life of a migration ----------------------------------------------------------------

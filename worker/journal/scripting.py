@@ -14,7 +14,7 @@ from redis.retry import Retry
 from worker.errors import Unavailable
 from worker.journal.trouble import trouble
 
-BEGINNINGS = frozenset({"create", "admit", "refuse", "tune"})
+BEGINNINGS = frozenset({"create", "admit", "refuse", "tune", "batch-create", "batch-adopt", "batch-add"})
 """The scripts that begin something. A full Redis (``noeviction``) refuses them, and they are called again later."""
 SHARED = ("common", "queue", "homes", "batches", "ending")
 """What stands in front of every script, in this order (``scripts/shared/``)."""

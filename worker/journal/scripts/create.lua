@@ -1,8 +1,13 @@
 -- A new record, waiting for slots.
 -- ARGV: id, fields (JSON object), event data, submitter (only it may admit ahead of the rounds)
--- OK | SAME (it exists) | BUSY, holder (another migration holds the domain)
-if redis.call('EXISTS', record) == 1 then return {'SAME'} end
+-- OK | SAME (it exists) | BUSY, holder (another migration holds the domain) | TAKEN (the id, by another migration)
+-- STALE (it is not, or no longer, the turn of the batch's move that it is for)
 local fields = cjson.decode(ARGV[2])
+local batch, n = fields.batch, fields.item
+if redis.call('EXISTS', record) == 1 then
+  return {batch and redis.call('HGET', record, 'batch') ~= batch and 'TAKEN' or 'SAME'}
+end
+if batch and not item_turn(batch, n, id) then return {'STALE'} end
 local lock = prefix .. 'vm:' .. fields.uuid
 local holder = redis.call('GET', lock)
 if holder then return {'BUSY', holder} end
@@ -13,4 +18,5 @@ redis.call('HSET', record, 'state', 'pending', 'attempt', 0, 'epoch', 0, 'retrie
   'submitter', ARGV[4])
 redis.call('ZADD', prefix .. 'pending', at, id)
 event('accepted', ARGV[3])
+if batch then item_asked(batch, n, id) end
 return {'OK'}

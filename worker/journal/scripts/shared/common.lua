@@ -29,9 +29,31 @@
 --   rolled            zset    id -> when; rolls that are
 --   roll:<id>         hash    hosts that are drained one after the other (fields: Roll of worker/journal/rolls.py)
 --   roll:<id>:events  stream  its steps, as those of a migration
+--   batches           zset    id of a batch that has not finished -> since when
+--   batches:ended     zset    id -> when it finished
+--   batch-items       hash    "<kind>:<state>" -> how many moves of batches ended so
+--   b:<id>            hash    one batch: kind, state, request, counts (fields: worker/journal/batches.py)
+--   b:<id>:items      hash    n -> JSON of the move: domain, uuid, source, destination, after, why
+--   b:<id>:fates      hash    n -> JSON of what became of it: state, migration, code, why; nothing while it waits
+--   b:<id>:open       zset    n -> n; waits
+--   b:<id>:ready      zset    "<source>><destination>" (its lane), line feed, n; waits for nothing but its turn
+--   b:<id>:lanes      zset    lane -> when it was last looked at; may have a move to ask for
+--   b:<id>:load       hash    lane -> how many of its moves are asked for
+--   b:<id>:wait       hash    n -> how many moves that it comes after are not made yet
+--   b:<id>:then       hash    n -> those that come after it: "4,7"
+--   b:<id>:asked      set     n; has a migration that has not ended
+--   b:<id>:failed     set     n; failed
+--   b:<id>:depends    set     n; skipped because of another one
+--   b:<id>:doomed     hash    n -> a move before it that was not made; to be skipped
+--   b:<id>:again      set     n; was not made, to be asked for again or replaced
+--   b:<id>:tries      hash    n -> how often it was asked for, from the second time on
+--   b:<id>:plan       string  JSON of what it is (being) filled with: a plan, or {moves}
+--   b:<id>:events     stream  what happened to it, in order; field "type", field "data" (JSON)
+--   b:<id>:controls   set     ids of the messages with which operators paused, resumed, cancelled or retried it
 --   homes             hash    uuid of a domain -> JSON {host, domain, to, batch, at}: drained from host, and sent to to
 --
--- Every script takes the migration's id as ARGV[1] and answers a list whose first item is a word.
+-- Every script takes the migration's id (the batch's, where its name begins with batch-) as ARGV[1] and answers a list
+-- whose first item is a word.
 
 local prefix = KEYS[1]
 local id = ARGV[1]
