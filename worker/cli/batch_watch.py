@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import click
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from worker.cli import client, words
-from worker.cli.receipt import counts
+from worker.cli import batch_words, client, words
+from worker.cli.batch_words import counts
 from worker.errors import Rejected
 from worker.journal import Journal, Record
 from worker.journal.batch import Batch
@@ -41,7 +41,7 @@ class Sight:
 class Screen(Protocol):
     """Where a batch is shown while it goes on."""
 
-    def event(self, kind: str, data: dict[str, object]) -> None:
+    def event(self, kind: str, data: dict[str, Any]) -> None:
         """Something happened in it."""
 
     def look(self, sight: Sight) -> None:
@@ -51,21 +51,22 @@ class Screen(Protocol):
 # -- figures: pure --------------------------------------------------------------------------------------
 
 
-def done(batch: Batch) -> int:
-    """How many of its moves are over."""
-    return batch.moved + batch.failed + batch.skipped
-
-
 def seconds_left(sight: Sight) -> float | None:
     """How long it may still take: from the rate so far, before that from the plan; ``None`` where neither says."""
     batch = sight.batch
-    rest = batch.total - done(batch)
+    rest = batch.total - batch.done
     if not batch.started or batch.state in ("paused", "finished"):
         return None
     ran = sight.now - batch.started / 1000
-    if done(batch) >= ENOUGH and ran > 0:
-        return rest * ran / done(batch)
+    if batch.done >= ENOUGH and ran > 0:
+        return rest * ran / batch.done
     return max(0.0, batch.seconds - ran) if batch.seconds else None
+
+
+def is_over(batch: Batch) -> bool:
+    """Whether nothing more happens to a batch by itself: it has finished, or all that is left of it is in doubt."""
+    doubts = batch.state in ("running", "cancelling") and batch.complete and not batch.waiting
+    return batch.state == "finished" or (doubts and 0 < batch.asked == len(batch.in_doubt))
 
 
 def figures(sight: Sight) -> str:
@@ -75,8 +76,8 @@ def figures(sight: Sight) -> str:
     rate = sum(record.progress.get("bandwidth_bytes_per_second") or 0 for record in sight.running)
     parts = (
         counts(batch),
-        f"{len(sight.running)} run" if sight.running else "",
-        f"{done(batch) / ran:.1f} a minute" if done(batch) >= ENOUGH and ran > 0 else "",
+        f"{batch.asked} asked for" if batch.asked else "",
+        f"{batch.done / ran:.1f} a minute" if batch.done >= ENOUGH and ran > 0 else "",
         f"{words.size(rate)}/s" if rate else "",
         f"about {words.duration(left)} left" if left is not None else "",
     )
@@ -104,16 +105,16 @@ class Lines:
         self._say, self._verbose, self._clock = say, verbose, clock
         self._state, self._percent, self._at = "", -100, float("-inf")
 
-    def event(self, kind: str, data: dict[str, object]) -> None:
+    def event(self, kind: str, data: dict[str, Any]) -> None:
         """What failed is always told; everything else to those who want to see it."""
-        line = words.batch_line_of(kind, data)
-        if line and (self._verbose or kind not in words.EACH_ITEM or data.get("state") == "failed"):
+        line = batch_words.line_of(kind, data)
+        if line and (self._verbose or kind not in batch_words.EACH_ITEM or data.get("state") == "failed"):
             self._say(line)
 
     def look(self, sight: Sight) -> None:
         """A line when the state is another one, and as the batch goes on."""
         batch = sight.batch
-        percent = 100 * done(batch) // max(batch.total, 1)
+        percent = 100 * batch.done // max(batch.total, 1)
         further = percent >= self._percent + STEP_PERCENT
         late = self._clock() - self._at >= STEP_SECONDS
         if batch.state != self._state or (batch.state == "running" and (further or late)):
@@ -125,7 +126,11 @@ class Bars:
     """One bar for the batch, and a line for each migration that runs."""
 
     def __init__(self, console: Console, ident: str) -> None:
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(24), TextColumn("{task.percentage:>3.0f} %"))
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(24),
+            TextColumn("{task.percentage:>3.0f} %"),
+        )
         self._below: list[str] = []
         self._progress = _Live(columns, console, self._lines)
         self._bar = self._progress.add_task(ident, total=None)
@@ -138,10 +143,10 @@ class Bars:
     def _lines(self) -> list[str]:
         return self._below
 
-    def event(self, kind: str, data: dict[str, object]) -> None:
+    def event(self, kind: str, data: dict[str, Any]) -> None:
         """What failed, and what concerns the batch as a whole, is worth a line of its own above the bar."""
-        line = words.batch_line_of(kind, data)
-        if line and (kind not in words.EACH_ITEM or data.get("state") == "failed"):
+        line = batch_words.line_of(kind, data)
+        if line and (kind not in batch_words.EACH_ITEM or data.get("state") == "failed"):
             self._progress.console.print(Text(line), soft_wrap=True)
 
     def look(self, sight: Sight) -> None:
@@ -151,12 +156,14 @@ class Bars:
         self._below = [figures(sight), *(f"  {running_line(record)}" for record in shown)]
         self._below += [f"  and {more} more"] if more else []
         self._progress.update(
-            self._bar, description=f"{batch.id} {batch.state}", completed=done(batch), total=batch.total or None
+            self._bar, description=f"{batch.id} {batch.state}", completed=batch.done, total=batch.total or None
         )
 
 
 class _Live(Progress):
-    def __init__(self, columns: Iterable[TextColumn | BarColumn], console: Console, below: Callable[[], list[str]]) -> None:
+    def __init__(
+        self, columns: Iterable[TextColumn | BarColumn], console: Console, below: Callable[[], list[str]]
+    ) -> None:
         self._lines_below = below
         super().__init__(*columns, TimeElapsedColumn(), console=console, transient=True)
 
@@ -183,7 +190,7 @@ def follow(
     *,
     bars: bool,
     verbose: bool,
-    over: Callable[[Batch], bool] = lambda batch: batch.state == "finished",
+    over: Callable[[Batch], bool] = is_over,
 ) -> Batch | None:
     """Show a batch on standard error until it is over; ``None`` where that takes longer than ``timeout`` seconds."""
     book = client.journal()

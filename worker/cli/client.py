@@ -89,10 +89,14 @@ def ask(task: str, arguments: dict[str, Any]) -> dict[str, Any]:
     except Late:
         raise Unavailable("no scheduler has taken the request; is one running? (vmrelay doctor)") from None
     except Rejected as refusal:
-        # What travels of an exception is its text, which ends with its code.
-        found = re.fullmatch(r"(.*) \[([\w-]+)\]", refusal.message, re.DOTALL)
-        raise (Rejected(found[1], code=found[2]) if found else refusal) from None
+        raise refusal_of(refusal) from None
     return answer
+
+
+def refusal_of(raised: Exception) -> Rejected:
+    """What a task refused with: of an exception only its text travels, and that ends with its code."""
+    found = re.fullmatch(r"(.*) \[([\w-]+)\]", str(raised), re.DOTALL)
+    return Rejected(found[1], code=found[2]) if found else Rejected(str(raised))
 
 
 def await_record(ident: str, seconds: float = ACCEPT_SECONDS) -> Record | None:

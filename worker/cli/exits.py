@@ -40,4 +40,6 @@ def for_record(record: Record | None) -> int:
 
 def for_batch(batch: Batch) -> int:
     """The exit code for how a batch ended."""
+    if batch.in_doubt:
+        return IN_DOUBT
     return FAILED if batch.failed or batch.skipped or batch.left else MOVED

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.cli import client
+from worker.cli.batch_words import headline, left_line, why
 from worker.cli.exits import INTERRUPTED, TIMED_OUT, for_batch
-from worker.cli.words import clean, duration
+from worker.cli.words import clean
 from worker.journal.batch import Batch, Item
 
 if TYPE_CHECKING:
@@ -18,25 +19,11 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 40
 """So many rows of failed and skipped moves are shown to people, unless they ask for all of them."""
-COUNTED = ("moved", "failed", "skipped")
 
 
 def document(batch: Batch, items: Iterable[Item]) -> dict[str, Any]:
     """A receipt as programs read it: the batch's own document, and one for each of ``items``."""
     return batch.document() | {"items": [item.document() for item in items]}
-
-
-def counts(batch: Batch) -> str:
-    """How it stands in a few words: ``12 moved, 1 failed, 2 skipped of 15``."""
-    told = ", ".join(f"{getattr(batch, name)} {name}" for name in COUNTED)
-    return f"{told} of {batch.total}"
-
-
-def headline(batch: Batch) -> str:
-    """A batch in one line. Pure."""
-    what = f"{batch.kind} {' '.join(batch.hosts)}".strip()
-    took = f" in {duration((batch.ended - batch.started) / 1000)}" if batch.ended and batch.started else ""
-    return f"{batch.id}  {what}  {batch.state}: {counts(batch)}{took}"
 
 
 def show_receipt(batch: Batch, items: Sequence[Item], output: str, *, every: bool = False) -> None:
@@ -60,14 +47,10 @@ def show_receipt(batch: Batch, items: Sequence[Item], output: str, *, every: boo
             click.echo(f" left: {left_line(left)}")
     for note in batch.notes:
         click.echo(f" note: {clean(note)}")
+    for migration in batch.in_doubt:
+        click.echo(f"next: {migration} is in doubt: vmrelay status {migration}", err=True)
     if batch.state == "finished" and batch.failed:
         click.echo(f"next: vmrelay batch retry {batch.id}", err=True)
-
-
-def left_line(left: dict[str, Any]) -> str:
-    """A guest that stays, and why, in a line; from a ``Left`` document."""
-    unblock = f"; {clean(left['unblock'])}" if left.get("unblock") else ""
-    return f"{clean(left['domain'])} on {left['host']}: {clean(left['why'])} [{left['code']}]{unblock}"
 
 
 def _table(items: Sequence[Item]) -> Table:
@@ -79,8 +62,7 @@ def _table(items: Sequence[Item]) -> Table:
         table.add_column(column, no_wrap=True)
     table.add_column("why", overflow="fold")
     for item in items:
-        why = f"{clean(item.why)} [{item.code}]" if item.code else clean(item.why)
-        cells = (item.state, str(item.n), clean(item.domain), item.source, item.destination, why)
+        cells = (item.state, str(item.n), clean(item.domain), item.source, item.destination, why(item))
         table.add_row(*map(Text, cells))
     return table
 
