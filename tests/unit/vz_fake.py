@@ -93,7 +93,7 @@ class FakeJob:
     def get_vm(self) -> Any:
         return self._result
 
-    get_vms = get_vm_state = get_session_uuid = get_vm
+    get_vms = get_vm_state = get_session_uuid = get_perf_stats = get_srv_config = get_vm
 
     def cancel(self) -> FakeJob:
         return self._on_cancel(self) if self._on_cancel else FakeJob(0x80000092)
@@ -117,6 +117,11 @@ class FakeVm:
         if self.host.states:
             self.state = self.host.states.popleft()
         return FakeJob(result=self.state)
+
+    def get_perf_stats(self, counters: str) -> FakeJob:
+        if self not in self.host.vms:
+            return FakeJob(0x80000105)
+        return FakeJob(result=Event(EventType.VM_PERFSTATS, self.uuid, params=self.host.counters))
 
     def migrate_with_rename_ex(self, *arguments: object) -> FakeJob:
         self.host.calls.append(("migrate", *arguments))
@@ -148,6 +153,14 @@ class FakeVm:
         if call not in self.host.deaf:
             self.state = state
         return FakeJob()
+
+
+@dataclass(frozen=True)
+class FakeSrvConfig:
+    """What a host has."""
+
+    cpu_count: int = 8
+    host_ram_mib: int = 32768
 
 
 class FakeServer:
@@ -183,6 +196,10 @@ class FakeServer:
         found = [vm for vm in self.host.vms if search_id in (vm.uuid, vm.name)]
         return FakeJob(result=found[0]) if found else FakeJob(0x80000105)
 
+    def get_srv_config(self) -> FakeJob:
+        self.host.calls.append(("srv_config",))
+        return FakeJob(result=FakeSrvConfig())
+
     def get_vm_list_ex(self, flags: int) -> FakeJob:
         return FakeJob(result=list(self.host.vms))
 
@@ -201,6 +218,8 @@ class FakeHost:
     next_look: deque[int] = field(default_factory=deque)
     """Codes with which the next look-ups fail."""
     deaf: set[str] = field(default_factory=set)
+    counters: dict[str, int | str] = field(default_factory=dict)
+    """What the dispatcher tells of each VM's use."""
     calls: list[tuple[object, ...]] = field(default_factory=list)
     handlers: list[Callable[[Event], None]] = field(default_factory=list)
     sessions: list[str] = field(default_factory=list)

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from worker.errors import HypervisorError
 from worker.hypervisors.convergence import Convergence, Stall, StallAction, StallPolicy, Tuning
+from worker.hypervisors.usage import Usage
 
 ParamValue = str | int | bool | list[str]
 
@@ -218,6 +219,12 @@ class Hypervisor(Protocol):
 
     def inspect(self, uuid: str) -> Domain:
         """A fresh look at one domain; state ``ABSENT`` where there is none."""
+
+    def usage(self) -> Usage:
+        """What the host has for guests, and what its running and paused ones use.
+
+        Waits for no guest that is occupied, and changes nothing; a guest that goes away meanwhile is left out.
+        """
 
     def begin(self, move: Move, watch: Watch) -> Begun:
         """Source: check the flags again, take the domain's definition."""

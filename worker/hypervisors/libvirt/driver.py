@@ -18,6 +18,7 @@ from worker.hypervisors.base import (
 )
 from worker.hypervisors.checks import check_migration
 from worker.hypervisors.flags import MigrateFlag
+from worker.hypervisors.libvirt import usage
 from worker.hypervisors.libvirt.attempts import Attempts
 from worker.hypervisors.libvirt.errors import calling
 from worker.hypervisors.libvirt.following import follow
@@ -26,6 +27,7 @@ from worker.hypervisors.libvirt.managed import Managed
 from worker.hypervisors.libvirt.peer import PeerToPeer
 from worker.hypervisors.libvirt.states import look
 from worker.hypervisors.retry import with_retries
+from worker.hypervisors.usage import Usage
 
 
 class LibvirtHypervisor:
@@ -58,6 +60,10 @@ class LibvirtHypervisor:
     def inspect(self, uuid: str) -> Domain:
         """A fresh look at one domain; state ``ABSENT`` where there is none."""
         return self._host.inspect(uuid)
+
+    def usage(self) -> Usage:
+        """What the host has for guests, and what its active ones use (``virConnectGetAllDomainStats``)."""
+        return usage.look(self._host.connection.get()[0])
 
     def begin(self, move: Move, watch: Watch) -> Begun:
         """Source: check flags, parameters and state, and take the domain's definition.

@@ -79,6 +79,10 @@ class SimulatedServer:
         """See ``sdk.Server``."""
         return self.request({"op": "get_vm_config", "search": search_id, "flags": flags})
 
+    def get_srv_config(self) -> SimulatedJob:
+        """See ``sdk.Server``."""
+        return self.request({"op": "get_srv_config"})
+
     def get_vm_list_ex(self, flags: int) -> SimulatedJob:
         """See ``sdk.Server``."""
         return self.request({"op": "get_vm_list", "flags": flags})

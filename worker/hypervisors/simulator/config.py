@@ -16,6 +16,7 @@ from worker.hypervisors.simulator.codes import natural_step
 STATE_DIR_VARIABLE = "VMRELAY_SIMULATOR_STATE_DIR"
 LONGEST_SOCKET_PATH = 107
 DEFAULT_PORT = 64000
+CPU_PERCENT = 25.0
 
 GuestState = Literal["running", "paused", "stopped"]
 Side = Literal["source", "destination"]
@@ -41,6 +42,8 @@ class SimulatedHost(_Model):
     """Under which other hosts name it in a migration URI; its name always works too."""
     port: int = Field(default=DEFAULT_PORT, ge=1, le=65535)
     cpus: int = Field(default=16, ge=1)
+    memory_mib: int = Field(default=65536, ge=1)
+    """What the host says that it has; more guests than fit are not refused (QEMU's memory may be overcommitted)."""
     cpu_model: str = "generic"
     disk_free_gib: float = Field(default=1000, ge=0)
     storage: str = "shared"
@@ -59,6 +62,8 @@ class SimulatedVm(_Model):
     """Derived from the name where not given."""
     memory_mib: int = Field(default=1024, ge=1, le=64 << 20)
     cpus: int = Field(default=2, ge=1)
+    cpu_percent: float = Field(default=CPU_PERCENT, ge=0, le=100)
+    """How much of its CPUs it uses while it runs."""
     disk_gib: float = Field(default=10, ge=0)
     dirty_mib_per_second: float = Field(default=10, ge=0)
     state: GuestState = "running"

@@ -85,6 +85,7 @@ def _show(node: Node, _message: Message) -> Message:
                 "heartbeat": guest.heartbeat(),
                 "memory_mib": guest.memory_mib,
                 "cpus": guest.cpus,
+                "cpu_percent": guest.cpu_percent,
                 "dirty_mib_per_second": guest.dirty_mib_per_second,
             }
             for guest in node.directory.all()

@@ -17,7 +17,7 @@ from typing import IO
 from uuid import uuid4
 
 from worker.errors import SettingsError
-from worker.hypervisors.simulator.config import GuestState, SimulatedVm
+from worker.hypervisors.simulator.config import CPU_PERCENT, GuestState, SimulatedVm
 
 BEATS_PER_SECOND = 100
 MOST_HISTORY = 2000
@@ -50,11 +50,22 @@ class Guest:
     """Seconds the guest ran since it was booted, up to ``since``."""
     since: float = field(default=0.0)
     """Unix time since which it runs; 0 while it does not."""
+    cpu_percent: float = CPU_PERCENT
+    """How much of its CPUs it uses while it runs."""
+    came: float = 0.0
+    """What ``ran`` was when its QEMU was started on this host: the time before counts on another."""
 
     def heartbeat(self) -> int:
         """A counter that grows only while the guest runs and starts anew with each boot."""
+        return int(self._ran() * BEATS_PER_SECOND)
+
+    def cpu_seconds(self) -> float:
+        """CPU time that its QEMU has used; it starts anew with each boot and on each host."""
+        return max(0.0, self._ran() - self.came) * self.cpus * self.cpu_percent / 100
+
+    def _ran(self) -> float:
         running = time.time() - self.since if self.state == "running" else 0.0
-        return int((self.ran + max(0.0, running)) * BEATS_PER_SECOND)
+        return self.ran + max(0.0, running)
 
     def enter(self, state: GuestState) -> None:
         """Run, pause or stop. Starting from stopped boots; anything else keeps what the guest was."""
@@ -62,13 +73,13 @@ class Guest:
         if self.state == "running":
             self.ran += max(0.0, now - self.since)
         if self.state == "stopped" and state != "stopped":
-            self.boot_id, self.boots, self.ran = str(uuid4()), self.boots + 1, 0.0
+            self.boot_id, self.boots, self.ran, self.came = str(uuid4()), self.boots + 1, 0.0, 0.0
         self.since = now if state == "running" else 0.0
         self.state = state
 
     def arrive(self, state: GuestState, boot_id: str, ran: float) -> None:
         """Go on with the memory of a guest that was stopped on another host."""
-        self.boot_id, self.ran, self.state = boot_id, ran, state
+        self.boot_id, self.ran, self.came, self.state = boot_id, ran, ran, state
         self.since = time.time() if state == "running" else 0.0
 
 
@@ -87,6 +98,7 @@ def guest_from(vm: SimulatedVm, home: str, cpu_model: str) -> Guest:
         linked_clone=vm.linked_clone,
         remote_device=vm.remote_device,
         snapshots=vm.snapshots,
+        cpu_percent=vm.cpu_percent,
     )
     if vm.state != "stopped":
         guest.enter(vm.state)

@@ -31,6 +31,8 @@ class Client:
             "get_vm_config": self._get_vm_config,
             "get_vm_list": self._get_vm_list,
             "get_state": self._get_state,
+            "get_srv_config": self._get_srv_config,
+            "get_perf_stats": self._get_perf_stats,
             "migrate": self._migrate,
             "migrate_cancel": self._migrate_cancel,
             "job_cancel": self._job_cancel,
@@ -135,6 +137,17 @@ class Client:
         node = self._node
         return {"state": int(node.state(node.guest(message["uuid"])))}
 
+    def _get_srv_config(self, _message: Message) -> Answer:
+        host = self._node.host
+        return {"srv_config": {"cpu_count": host.cpus, "host_ram_mib": host.memory_mib}}
+
+    def _get_perf_stats(self, message: Message) -> Answer:
+        guest = self._node.guest(message["uuid"])
+        wanted, known = str(message["counters"]), _counters(guest)
+        some = wanted.endswith("*")
+        told = {name: n for name, n in known.items() if (name.startswith(wanted[:-1]) if some else name == wanted)}
+        return {"perf_stats": {"vm": message["uuid"], "counters": told}}
+
     def _migrate(self, message: Message) -> Answer:
         node, session = self._node, self._session
         if message["reserved"] or not message["host"] or session is None:
@@ -227,6 +240,14 @@ def enter(node: Node, guest: Guest, state: GuestState) -> None:
     node.directory.save(guest)
     node.emit_state(guest)
     node.emit(ENTERED[state], guest.uuid)
+
+
+def _counters(guest: Guest) -> dict[str, int]:
+    """What QEMU tells of a guest; nothing where there is none."""
+    if guest.state == "stopped":
+        return {}
+    each = int(guest.cpu_seconds() / guest.cpus * 1e9)
+    return {f"guest.vcpu{n}.time": each for n in range(guest.cpus)} | {"guest.ram.balloon_actual": guest.memory_mib}
 
 
 def _config(guest: Guest) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from worker.hypervisors.simulator.codes import Code, describe
 from worker.hypervisors.simulator.wire import Message
-from worker.hypervisors.vz.sdk import PRL_ERR_TIMEOUT, Event, JobStatus, SdkError, VmState, signed
+from worker.hypervisors.vz.sdk import PRL_ERR_TIMEOUT, Event, EventType, JobStatus, SdkError, VmState, signed
 
 if TYPE_CHECKING:
     from worker.hypervisors.simulator.client import SimulatedServer
@@ -70,6 +71,15 @@ class SimulatedJob:
         """See ``sdk.Job``."""
         return VmState(self._result("state"))
 
+    def get_perf_stats(self) -> Event:
+        """See ``sdk.Job``."""
+        told = self._result("perf_stats")
+        return Event(EventType.VM_PERFSTATS, told["vm"], params=told["counters"])
+
+    def get_srv_config(self) -> SimulatedSrvConfig:
+        """See ``sdk.Job``."""
+        return SimulatedSrvConfig(**self._result("srv_config"))
+
     def get_session_uuid(self) -> str:
         """See ``sdk.Job``."""
         return str(self._result("session"))
@@ -94,6 +104,14 @@ class SimulatedJob:
             code = self._reply["code"] or Code.INVALID_ARG
             raise SdkError(signed(code), self._reply.get("text") or describe(code))
         return self._reply[key]
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedSrvConfig:
+    """``sdk.SrvConfig``."""
+
+    cpu_count: int
+    host_ram_mib: int
 
 
 class SimulatedVm:
@@ -131,6 +149,10 @@ class SimulatedVm:
     def get_state(self) -> SimulatedJob:
         """See ``sdk.Vm``."""
         return self._request("get_state")
+
+    def get_perf_stats(self, counters: str) -> SimulatedJob:
+        """See ``sdk.Vm``."""
+        return self._request("get_perf_stats", counters=counters)
 
     def migrate_with_rename_ex(
         self,

@@ -19,7 +19,8 @@ from worker.hypervisors.vz.sdk import PVMT_DONT_RESUME_VM, EventType
 
 AUTHORIZE, CHECK, START, SWITCH, FINISH = STEPS = (4, 5, 8, 10, 11)
 CARRIED = (
-    "uuid", "name", "home", "memory_mib", "cpus", "cpu_model", "disk_gib", "dirty_mib_per_second", "shared"
+    "uuid", "name", "home", "memory_mib", "cpus", "cpu_model", "disk_gib", "dirty_mib_per_second", "shared",
+    "cpu_percent",
 )  # fmt: skip
 """What the target is told of a guest's configuration."""
 _AFTERWARDS = {("crash", START), ("cut-link", FINISH)}
@@ -143,7 +144,7 @@ class Incoming:
             raise TaskError(Code.VM_ALREADY_REGISTERED_VM_UUID)
         self._check_reserved(vm)
         self._check_room(vm, message)
-        self.guest = Guest(**{key: vm[key] for key in CARRIED})
+        self.guest = Guest(**{key: vm[key] for key in CARRIED if key in vm})
         node.incoming[self.guest.uuid] = self
 
     def _check_reserved(self, vm: Message) -> None:

@@ -158,7 +158,7 @@ class Connection:
             vm = job.get_vm()
             state = self.answer(vm.get_state()).get_vm_state()
         except SdkFailure as failure:
-            if not _is_absent(failure):
+            if not is_absent(failure):
                 raise
             return Look(None, VmState.UNKNOWN, Domain("", uuid, DomainState.ABSENT))
         return Look(vm, state, _domain(vm, state))
@@ -170,7 +170,7 @@ class Connection:
             try:
                 return plain(self.answer(session.server.get_vm_config(name, SearchFlag.BY_NAME)).get_vm().uuid)
             except SdkFailure as failure:
-                if _is_absent(failure):
+                if is_absent(failure):
                     return None
                 raise
 
@@ -200,7 +200,7 @@ class Connection:
             try:
                 domains.append(_domain(vm, self.answer(job).get_vm_state()))
             except SdkFailure as failure:
-                if not _is_absent(failure):
+                if not is_absent(failure):
                     raise
         return domains
 
@@ -245,7 +245,8 @@ def was_not_sent(job: Job) -> bool:
     return job.get_status() is JobStatus.FINISHED and job.get_ret_code() in tuple(signed(code) for code in _NOT_SENT)
 
 
-def _is_absent(failure: SdkFailure) -> bool:
+def is_absent(failure: SdkFailure) -> bool:
+    """Whether the dispatcher says that there is no such VM."""
     return failure.ret_code in (0x80000105, 0x80000283, 0x80000406)
 
 

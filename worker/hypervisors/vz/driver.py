@@ -26,6 +26,7 @@ from worker.hypervisors.base import (
 from worker.hypervisors.checks import check_migration
 from worker.hypervisors.flags import MigrateFlag
 from worker.hypervisors.retry import with_retries
+from worker.hypervisors.usage import Usage
 from worker.hypervisors.vz import cookie as cookies
 from worker.hypervisors.vz import definition
 from worker.hypervisors.vz import uri as uris
@@ -44,6 +45,7 @@ from worker.hypervisors.vz.sdk import (
     VmState,
 )
 from worker.hypervisors.vz.states import STEADY, STOPPED
+from worker.hypervisors.vz.usage import Measure
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -59,6 +61,7 @@ class VzHypervisor:
         self._limits = limits or Limits()
         self._events = Events()
         self._connection = Connection(host.name, connect, self._events.handle, self._limits)
+        self._usage = Measure(self._limits.answer)
         self._performing: dict[str, Perform] = {}
 
     def open(self) -> None:
@@ -76,6 +79,10 @@ class VzHypervisor:
     def inspect(self, uuid: str) -> Domain:
         """See ``base.Hypervisor``."""
         return self._connection.look(uuid).domain
+
+    def usage(self) -> Usage:
+        """See ``base.Hypervisor``. The dispatcher is asked for each VM, all at once."""
+        return self._connection.run(self._usage.look)
 
     def begin(self, move: Move, watch: Watch) -> Begun:
         """See ``base.Hypervisor``. Raises ``Rejected`` too, for flags or parameters that vz refuses."""

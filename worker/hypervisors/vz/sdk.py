@@ -101,6 +101,7 @@ class EventType(IntEnum):
     DISP_CONNECTION_CLOSED = 100403
     DISP_SHUTDOWN = 100404
     VM_MESSAGE = 100502
+    VM_PERFSTATS = 100901
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,16 @@ class Job(Protocol):
     def get_vm_state(self) -> VmState:
         """``PrlJob_GetResult`` of a ``PrlVm_GetState`` job, ``PrlVmInfo_GetState``."""
 
+    def get_perf_stats(self) -> Event:
+        """``PrlJob_GetResult``, parameter 0 of a ``PrlVm_GetPerfStats`` job: an event with a counter in each parameter.
+
+        ``guest.vcpu0.time`` and so on: CPU time in nanoseconds. ``guest.ram.balloon_actual``: MiB. A VM that does not
+        run has none.
+        """
+
+    def get_srv_config(self) -> SrvConfig:
+        """``PrlJob_GetResult``, parameter 0 of a ``PrlSrv_GetSrvConfig`` job."""
+
     def get_session_uuid(self) -> str:
         """``PrlJob_GetResult`` of a login job, ``PrlLoginResponse_GetSessionUuid``: with braces."""
 
@@ -185,6 +196,9 @@ class Vm(Protocol):
     def get_state(self) -> Job:
         """``PrlVm_GetState``."""
 
+    def get_perf_stats(self, counters: str) -> Job:
+        """``PrlVm_GetPerfStats`` of the counters with this name; ``*`` at its end stands for any text."""
+
     def migrate_with_rename_ex(
         self,
         target_host: str,
@@ -217,6 +231,18 @@ class Vm(Protocol):
         """``PrlVm_Unreg`` of a stopped VM; its files stay."""
 
 
+class SrvConfig(Protocol):
+    """A ``PHT_SERVER_CONFIG``."""
+
+    @property
+    def cpu_count(self) -> int:
+        """``PrlSrvCfg_GetCpuCount``."""
+
+    @property
+    def host_ram_mib(self) -> int:
+        """``PrlSrvCfg_GetHostRamSize``, MiB."""
+
+
 class Server(Protocol):
     """A ``PHT_SERVER`` and the connection of one logged-in client."""
 
@@ -237,6 +263,9 @@ class Server(Protocol):
 
     def get_vm_config(self, search_id: str, flags: int) -> Job:
         """``PrlSrv_GetVmConfig`` by ``{uuid}`` or name (``SearchFlag``)."""
+
+    def get_srv_config(self) -> Job:
+        """``PrlSrv_GetSrvConfig``."""
 
     def get_vm_list_ex(self, flags: int) -> Job:
         """``PrlSrv_GetVmListEx``."""
