@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import click
+from pydantic import ValidationError
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from worker.cli import batch_words, client, words
 from worker.cli.batch_words import counts
+from worker.contract.plans import Plan
 from worker.errors import Rejected
 from worker.journal import Journal, Record
 from worker.journal.batch import Batch
@@ -24,6 +26,7 @@ STEP_SECONDS = 10.0
 """Without a terminal a line after so much more of a batch, or after so long."""
 MOST_RUNNING = 8
 """So many running migrations are shown below the bar."""
+LOOK_SECONDS = 0.1
 ENOUGH = 3
 """After so many ended moves the rate says more about the rest than the plan."""
 
@@ -216,3 +219,20 @@ def follow(
                 return sight.batch
             if left <= 0:
                 return None
+
+
+def planned(ident: str, timeout: float | None) -> Plan | None:
+    """The plan of a batch once it is made; ``None`` where none was made, or not within ``timeout`` seconds."""
+    book = client.journal()
+    deadline = time.monotonic() + timeout if timeout is not None else None
+    while True:
+        batch = look(book, ident).batch
+        if batch.plans or batch.state != "planning":
+            break
+        if deadline is not None and time.monotonic() > deadline:
+            return None
+        time.sleep(LOOK_SECONDS)
+    try:
+        return Plan.model_validate_json(book.filling_of(ident))
+    except ValidationError:
+        return None  # a list, or nothing: it was cancelled before, or no plan could be made

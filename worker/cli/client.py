@@ -93,7 +93,7 @@ def ask(task: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def refusal_of(raised: Exception) -> Rejected:
+def refusal_of(raised: object) -> Rejected:
     """What a task refused with: of an exception only its text travels, and that ends with its code."""
     found = re.fullmatch(r"(.*) \[([\w-]+)\]", str(raised), re.DOTALL)
     return Rejected(found[1], code=found[2]) if found else Rejected(str(raised))

@@ -58,6 +58,11 @@ def waits_for(record: Record, agents: Mapping[str, Mapping[str, Any]]) -> str:
     return "; ".join(shut) or ("slots" if record.state == "pending" else "its next attempt")
 
 
+def short_id(ident: str) -> str:
+    """An id as lists show it: the beginning of a random one; whole where somebody chose it, or a batch numbered it."""
+    return ident[:8] if len(ident) == 36 and ident.count("-") == 4 else ident
+
+
 def _state(record: Record) -> str:
     if record.state != "active":
         return record.state
@@ -176,7 +181,7 @@ def list_(state: tuple[str, ...], host: str | None, limit: int, output: str) -> 
     table.add_column("error", overflow="ellipsis")  # the only one that may wrap: it gives way first
     for record in records:
         table.add_row(
-            record.id[:8],
+            short_id(record.id),
             record.outcome or _state(record),
             record.domain,
             record.source,

@@ -22,23 +22,24 @@ PLAN = click.argument("file", type=click.Path(path_type=Path, allow_dash=True), 
 
 def load(file: Path) -> Plan:
     """The plan in a file (``-`` is standard input). Raises ``Rejected`` (``bad-file``) that says what is wrong."""
+    origin = "standard input" if str(file) == "-" else str(file)
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
         return Plan.model_validate_json(text)
     except OSError as lost:
-        raise Rejected(f"cannot read the plan {file}: {lost.strerror}", code="bad-file") from None
+        raise Rejected(f"cannot read the plan {origin}: {lost.strerror}", code="bad-file") from None
     except UnicodeDecodeError:
-        raise Rejected(f"{file} is no plan: it is not UTF-8 text", code="bad-file") from None
+        raise Rejected(f"{origin} is no plan: it is not UTF-8 text", code="bad-file") from None
     except ValidationError as wrong:
         told = "; ".join(
             f"{'.'.join(map(str, each['loc']))}: {each['msg']}".lstrip(": ") for each in wrong.errors()[:3]
         )
-        raise Rejected(f"{file} is no plan: {told}", code="bad-file") from None
+        raise Rejected(f"{origin} is no plan: {told}", code="bad-file") from None
 
 
 @click.group(short_help="Show, compare and draw plans.")
 def plan() -> None:
-    """Show, compare and draw plans, as ``vmrelay rebalance --dry-run -o json`` makes them. No relay is needed.
+    """Show, compare and draw plans, as 'vmrelay rebalance --dry-run -o json' makes them. No relay is needed.
 
     \b
     Examples:
@@ -54,7 +55,7 @@ def plan() -> None:
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True, help="How to show it.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every step, host and guest.")
 def show(file: Path, output: str, verbose: bool) -> None:
-    """Show the plan in FILE (``-``: standard input)."""
+    """Show the plan in FILE ('-': standard input)."""
     show_plan(load(file), output, verbose=verbose)
 
 
@@ -86,7 +87,7 @@ def diff(ctx: click.Context, /, old: Path, new: Path, output: str) -> None:
 )
 @click.option("--ascii", "plain", is_flag=True, help="Draw with ASCII letters only.")
 def picture_(file: Path, output: Path | None, plain: bool) -> None:
-    """Draw the hosts before and after the plan in FILE (``-``: standard input)."""
+    """Draw the hosts before and after the plan in FILE ('-': standard input)."""
     from worker.cli.plan_bars import ASCII
 
     found = load(file)
