@@ -1,0 +1,192 @@
+"""Bring every host under its ceiling with the least memory moved.
+
+The cheapest units leave each hot host (``bound.relief``) and are placed by best fit. A host of which not all could be
+placed tries other sets and makes room; where that fails, too, it keeps everything: half a relief costs and cures not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasks.planner.bound import Relief, covering, hot
+from tasks.planner.ceilings import hard
+from tasks.planner.fleet import MEMORY, SLIP, Fleet, Floats, Ints
+from tasks.planner.place import AIR, RULES, Placement, largest_first, settle
+from tasks.planner.search import homewards, squeeze, squeeze_all
+
+ROUNDS = 3
+SETS = 6
+"""So many other sets of units are tried for a host of which the cheapest set could not be placed."""
+
+
+@dataclass
+class Work:
+    """A balance under way."""
+
+    place: Placement
+    relief: Relief
+    price: float
+    rule: int = 0
+
+    @property
+    def fleet(self) -> Fleet:
+        return self.place.fleet
+
+
+def balance(fleet: Fleet, limits: Floats, price: float, found: Relief) -> Placement:
+    """Units where they bring as many hosts as possible under the limits."""
+    work = _first(fleet, limits, price, found)
+    place = work.place
+    waiting = [host for host in found.sets if _in_air(work, host)]
+    for turn in range(ROUNDS):
+        failed = [host for host in _easiest(work, waiting) if not _relieve(work, host, deep=1 + turn)]
+        if not failed or (len(failed) == len(waiting) > 0 and turn):
+            waiting = failed
+            break
+        waiting = failed
+    given_up = set(waiting) | set(found.hopeless)
+    _at_least_hard(work, given_up)
+    place.closed[:] = False
+    place.closed[list(given_up)] = True
+    _cheaper(work, given_up)
+    place.closed[:] = False
+    return place
+
+
+def _first(fleet: Fleet, limits: Floats, price: float, found: Relief) -> Work:
+    """The cheapest sets, placed by the rule that leaves the least in the air."""
+    best: tuple[float, Work] | None = None
+    for rule in range(len(RULES)):
+        place = Placement(fleet, limits)
+        place.closed[hot(fleet, place.slack)] = True
+        leaving = [unit for units in found.sets.values() for unit in units]
+        for unit in leaving:
+            place.move(unit, AIR)
+        left = [unit for unit in largest_first(place, leaving) if not settle(place, unit, rule)]
+        missed = float(fleet.need[MEMORY, left].sum()) + len(left)
+        work = Work(place, found, price, rule)
+        if best is None or missed < best[0]:
+            best = (missed, work)
+        if not left:
+            break
+    work = best[1] if best else Work(Placement(fleet, limits), found, price)
+    done = [host for host in found.sets if not _in_air(work, host)]
+    work.place.closed[done] = False
+    return work
+
+
+def _mine(work: Work, host: int) -> Ints:
+    """What started on a host."""
+    return np.flatnonzero(work.fleet.start == host)
+
+
+def _take_back(work: Work, host: int) -> Ints:
+    """Bring back what started on a host, but for what an ``apart`` rule keeps off it by now; what is there then."""
+    place, mine = work.place, _mine(work, host)
+    for unit in mine[place.at[mine] != host].tolist():
+        if place.clear_of_rules(unit, host):
+            place.move(unit, host)
+    return mine[place.at[mine] == host]
+
+
+def _in_air(work: Work, host: int) -> list[int]:
+    return [unit for unit in work.relief.sets.get(host, ()) if work.place.at[unit] == AIR]
+
+
+def _easiest(work: Work, hosts: list[int]) -> list[int]:
+    """Those first of which the least is in the air, or has to leave."""
+    weight = {
+        host: float(work.fleet.need[MEMORY, _in_air(work, host) or list(work.relief.sets[host])].sum())
+        for host in hosts
+    }
+    return sorted(hosts, key=lambda host: (weight[host], host))
+
+
+def _relieve(work: Work, host: int, deep: int) -> bool:
+    """Bring one host under its limits by the cheaper of two ways; ``False``, and all its units back, where none does.
+
+    One way keeps the set and makes room for it; the other takes units that fit somewhere now.
+    """
+    place = work.place
+    if not _in_air(work, host) and (place.slack[:, host] < -SLIP * 10).any():  # given up before
+        for unit in work.relief.sets[host]:
+            place.move(unit, AIR)
+    before, mark, costs = place.cost(work.price), place.mark(), list[float]()
+    for way in (_other_set, _make_room):
+        costs.append(place.cost(work.price) - before if way(work, host, deep) else np.inf)
+        place.undo(mark)
+    if min(costs) == np.inf:
+        _take_back(work, host)
+        place.closed[host] = True
+        return False
+    (_other_set if costs[0] <= costs[1] else _make_room)(work, host, deep)
+    place.closed[host] = False
+    return True
+
+
+def _make_room(work: Work, host: int, deep: int) -> bool:
+    return not squeeze_all(work.place, _in_air(work, host), work.price, work.rule, deep)
+
+
+def _other_set(work: Work, host: int, deep: int, target: Floats | None = None) -> bool:
+    """Take all its units back, and choose among those that fit somewhere as things are."""
+    place, fleet = work.place, work.fleet
+    mine = _take_back(work, host)
+    units = mine[fleet.movable[mine]]
+    units = units[[len(place.fitting(unit)) > 0 for unit in units.tolist()]] if len(units) else units
+    raised = np.zeros(2) if target is None else np.nan_to_num(target[:, host] - place.limits[:, host])
+    for _ in range(SETS):
+        chosen = covering(fleet, units, place.slack[:, host] + raised, work.price)
+        if chosen is None:
+            return False
+        mark, failed = place.mark(), -1
+        leaving = [int(units[n]) for n in chosen.chosen]
+        for unit in leaving:
+            place.move(unit, AIR)
+        for unit in largest_first(place, leaving):
+            if not squeeze(place, unit, work.price, work.rule, deep - 1):
+                failed = unit
+                break
+        if failed < 0:
+            return True
+        place.undo(mark)
+        units = units[units != failed]
+    return False
+
+
+def _at_least_hard(work: Work, hosts: set[int]) -> None:
+    """Hosts that cannot be brought under their ceilings are not left with more than they have, where that is possible."""
+    place, fleet = work.place, work.fleet
+    limits = hard(fleet)
+    place.closed[list(hosts)] = True
+    for host in sorted(hosts):
+        over = place.slack[:, host] + np.nan_to_num(limits[:, host] - place.limits[:, host])
+        if (over < -SLIP * 10).any():
+            mark = place.mark()
+            if not _other_set(work, host, 2, limits):
+                place.undo(mark)
+
+
+def _cheaper(work: Work, keep: set[int]) -> None:
+    """Undo moves that are not needed any more, and try the cheapest sets again where others were taken."""
+    place, fleet = work.place, work.fleet
+    homewards(place, keep)
+    for _ in range(ROUNDS):
+        gained = False
+        for host, bound in work.relief.covers.items():
+            if host in keep:
+                continue
+            mine = _mine(work, host)
+            gone = mine[place.at[mine] != host]
+            paid = float(fleet.need[MEMORY, gone].sum()) + work.price * len(gone)
+            if paid <= bound.cost + SLIP:
+                continue
+            mark, before = place.mark(), place.cost(work.price)
+            if _other_set(work, host, 1) and place.cost(work.price) < before - SLIP:
+                gained = True
+            else:
+                place.undo(mark)
+        if not gained or not homewards(place, keep):
+            break

@@ -1,0 +1,81 @@
+"""What would be cheaper or possible with other limits: told from bounds alone, which are cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tasks.planner.bound import relief
+from tasks.planner.ceilings import ceilings, price_mib
+from tasks.planner.explain import LONGEST, listed
+from tasks.planner.fleet import MEMORY, MIB, Ints
+from tasks.planner.solve import Solution
+
+POINTS = 2.0
+"""How much higher a ceiling is asked about."""
+
+
+def notes(solution: Solution, at: Ints) -> Iterator[str]:
+    """Sentences for people."""
+    goal = solution.fleet.problem.goal
+    if goal.kind == "balance" and solution.relief is not None and solution.relief.sets:
+        yield from _ceiling(solution)
+        yield from _price(solution)
+    if goal.kind == "consolidate":
+        yield from _emptied(solution, at)
+    yield from _broken(solution)
+
+
+def _ceiling(solution: Solution) -> Iterator[str]:
+    fleet = solution.fleet
+    higher = relief(fleet, fleet.start, ceilings(fleet, fleet.start, POINTS), price_mib(fleet.problem.goal))
+    saved = ((solution.bound_mib or 0) - higher.mib) / MIB
+    if saved >= 1:
+        hosts = len(solution.relief.covers) - len(higher.covers) if solution.relief else 0
+        fewer = f", and {hosts} hosts less would have to be relieved" if hosts > 0 else ""
+        yield f"a ceiling {POINTS:g} points higher would move about {saved:.0f} GiB less{fewer}"
+
+
+def _price(solution: Solution) -> Iterator[str]:
+    price = solution.fleet.problem.goal.price_per_move_gib
+    if price and solution.relief is not None:
+        moved = solution.at != solution.fleet.start
+        gib = float(solution.fleet.need[MEMORY, moved].sum()) / MIB
+        saved = gib - solution.relief.mib / MIB
+        if saved >= 1:
+            yield f"without a price per move (now {price:g} GiB) up to {saved:.0f} GiB less would move, in more migrations"
+
+
+def _emptied(solution: Solution, at: Ints) -> Iterator[str]:
+    fleet = solution.fleet
+    before = np.bincount(fleet.start, minlength=len(fleet.hosts)) > 0
+    after = np.bincount(at, minlength=len(fleet.hosts)) > 0
+    emptied = [fleet.hosts[host].name for host in np.flatnonzero(before & ~after).tolist()]
+    if emptied:
+        yield f"{len(emptied)} hosts are empty afterwards: {listed(emptied, 20)}"[:LONGEST]
+    held = {int(fleet.start[unit]): unit for unit in fleet.barred}
+    if held:
+        names = [
+            f"{fleet.hosts[host].name} ({fleet.name(unit)} {fleet.barred[unit][0]})" for host, unit in held.items()
+        ]
+        yield f"{len(held)} hosts keep guests that may not move: {listed(names)}"[:LONGEST]
+
+
+def _broken(solution: Solution) -> Iterator[str]:
+    """Rules that do not hold now; a plan never makes that worse."""
+    fleet = solution.fleet
+    broken = [
+        apart.name
+        for apart in fleet.aparts
+        if len(set(apart.zones[fleet.start[list(apart.units)]].tolist())) < len(apart.units)
+    ]
+    where = {guest.id: guest.host for guest in fleet.guests}
+    for rule in fleet.problem.rules:
+        hosts = {where[guest] for guest in rule.guests} if rule.kind != "apart" else set()
+        if (rule.kind == "together" and len(hosts) > 1) or (
+            rule.kind == "among" and hosts and not any(hosts <= set(part) for part in rule.parts)
+        ):
+            broken.append(rule.name)
+    if broken:
+        yield f"{len(broken)} rules do not hold before the plan, and it does not mend them: {listed(broken)}"[:LONGEST]
