@@ -30,6 +30,8 @@ COMMANDS = {
     "batch": "batch",
     "plan": "plan",
     "hosts": "hosts",
+    "drain": "drains",
+    "rolling": "rolling",
     "doctor": "doctor",
     "flags": "flags",
     "check": "check",

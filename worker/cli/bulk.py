@@ -1,0 +1,75 @@
+"""What commands that make a batch have in common: its options, and asking for it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import click
+
+from worker.cli import client
+from worker.cli.options import migration_of, shared_options
+from worker.contract import Priority
+from worker.errors import Unavailable
+
+EPILOG = (
+    "Every migration of it takes the flags and parameters of 'vmrelay migrate' that are not about one domain: "
+    "--flags, --attempts, --bandwidth, --auto-converge, --on-stall, --copy-storage-all and so on."
+)
+"""The end of the help of a command with these options, which the help does not list."""
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+OPTIONS = (
+    click.option("--batch", "--id", metavar="ID", help="The batch's id. The same id again is the same batch."),
+    click.option(
+        "--priority", type=click.Choice([str(each) for each in Priority]), default="normal", show_default=True
+    ),
+    click.option("--hold", is_flag=True, help="Plan, and wait for 'vmrelay batch resume' before anything moves."),
+    click.option("--requested-by", default="", help="Who asks, for the record."),
+    click.option("--reason", default="", help="Why, for the record."),
+)
+
+
+def bulk_options(command: Command) -> Command:
+    """Add the options of every batch, and those of its migrations; ``bulk_arguments`` reads them."""
+    for option in reversed([*OPTIONS, *(_hidden(option) for option in shared_options())]):
+        command = option(command)
+    return command
+
+
+def _hidden(option: dict[str, Any]) -> Callable[[Command], Command]:
+    words = option["param_decls"]
+    more = {name: value for name, value in option.items() if name != "param_decls"}
+    return click.option(*words, **more | {"hidden": True})
+
+
+def bulk_arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """The fields that every bulk request has, from a parsed command line. Pure."""
+    migration = migration_of(options)
+    fields = {name: options.get(name) for name in ("batch", "priority", "hold", "requested_by", "reason")}
+    return {name: value for name, value in fields.items() if value} | ({"migration": migration} if migration else {})
+
+
+def begun(task: str, arguments: dict[str, Any]) -> str:
+    """Ask for a batch, and wait until there is one: its id.
+
+    Raises ``Rejected`` with the scheduler's own code, ``Unavailable`` where none takes the request.
+    """
+    from worker.app import app
+
+    book = client.journal()
+    ident = str(arguments.get("batch") or f"b-{uuid.uuid4().hex[:12]}")
+    # Where the batch is there already, an old refusal of the same id is not this one's.
+    known = book.batch(ident) is not None
+    client.enqueue(task, arguments, ident)
+    deadline = time.monotonic() + client.ACCEPT_SECONDS
+    while time.monotonic() < deadline:
+        if known or book.batch(ident) is not None:
+            return ident
+        result = app.AsyncResult(ident)
+        if result.failed():
+            raise client.refusal_of(cast(Exception, result.result))
+        time.sleep(0.05)
+    raise Unavailable("no scheduler has taken the request; is one running? (vmrelay doctor)")
