@@ -5,7 +5,8 @@ An application does not import these: it enqueues ``vmrelay.v1.migrate``, ``canc
 """
 
 import tasks.explained  # registers the tables that can be printed
-import tasks.reconcile  # noqa: F401 - registers itself with agents and schedulers
+import tasks.reconcile  # registers itself with agents and schedulers
+import tasks.turns  # noqa: F401 - and with schedulers
 from tasks.hosts import host
 from tasks.migrate import cancel, migrate
 from tasks.phases import begin, confirm, finish, perform, prepare

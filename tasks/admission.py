@@ -17,7 +17,6 @@ from worker.hypervisors.checks import check_migration
 from worker.hypervisors.flags import MigrateFlag, flag_label, parse_flags, resolve
 from worker.inventory import Host
 from worker.journal import Record
-from worker.journal.hosts import closed
 from worker.runtime import Runtime
 from worker.scheduler import on_round
 from worker.seal import DOCUMENTS, load_key, seal_documents
@@ -220,43 +219,13 @@ def submit(parts: Runtime, record: Record) -> None:
     """
     baton = dispatch.first_baton(record)
     told = {"domain": record.domain, "source": record.source, "destination": record.destination}
-    room = dispatch.limits(parts.inventory, record.source, record.destination)
-    created, admitted = parts.journal.submit(record.id, record.asked_fields, told, dispatch.text(baton), room)
+    terms = parts.inventory.terms.text(record.source, record.destination)
+    created, admitted = parts.journal.submit(record.id, record.asked_fields, told, dispatch.text(baton), terms)
     if created[0] == "BUSY":
         raise _busy(record.domain, created[1])
     if admitted[0] == "OK":
+        metrics.admission_wait_seconds.labels(record.priority).observe(int(admitted[1]) / 1000)
         dispatch.send(parts.inventory, baton.document())
-
-
-@on_round
-def admit_ready(parts: Runtime) -> None:
-    """Start what waits for slots or for its next attempt, oldest first, as far as there is room."""
-    journal, inventory = parts.journal, parts.inventory
-    waiting = {state: journal.count(state) for state in ("pending", "due", "doubt")}
-    for state, number in waiting.items():
-        metrics.waiting.labels(state).set(number)
-    if not waiting["pending"] and not waiting["due"]:
-        return
-    alive = journal.agents(inventory)
-    usable = {
-        name: (inventory[name].settings.max_outgoing, inventory[name].settings.max_incoming)
-        for name, agent in alive.items()
-        if not closed(agent)
-    }
-    for ident in journal.ready(usable):
-        record = journal.record(ident)
-        if record is None:
-            continue
-        if inventory[record.destination].settings.cordoned:
-            cordons.turn_away(parts, record)
-            continue
-        baton = dispatch.first_baton(record)
-        room = dispatch.limits(inventory, record.source, record.destination)
-        answer = journal.admit(ident, baton.attempt, dispatch.text(baton), room)[0]
-        if answer == "OK":
-            dispatch.send(inventory, baton.document())
-        elif answer == "CORDONED":
-            cordons.turn_away(parts, record)
 
 
 @on_round

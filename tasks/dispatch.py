@@ -25,11 +25,6 @@ SHARES: dict[str, int] = {Phase.BEGIN: 0, Phase.PREPARE: 3, Phase.PERFORM: 6, Ph
 STEPS = {phase: number for number, phase in enumerate(Phase)}
 
 
-def limits(inventory: Inventory, source: str, destination: str) -> tuple[int, int]:
-    """How many may leave the source and enter the destination at once."""
-    return inventory[source].settings.max_outgoing, inventory[destination].settings.max_incoming
-
-
 def first_baton(record: Record) -> Baton:
     """What begin of the record's next attempt gets."""
     attempt = record.attempt + 1

@@ -27,6 +27,7 @@ from worker.inventory import Host
 from worker.journal import Journal, Record, connect
 from worker.journal.scripting import unavailable
 from worker.liveness import birth, is_alive
+from worker.measuring import Measuring
 from worker.running import Running
 from worker.runtime import Runtime, runtime
 from worker.seal import Seal, load_key
@@ -41,6 +42,10 @@ DRAIN_LOOK_SECONDS = 0.2
 """How often a draining agent looks whether anything touches its host."""
 
 
+RAISED_SLOTS = 32
+"""So many slots of both directions together can be had while the agent runs, whatever its settings say."""
+SPARE_THREADS = 4
+"""That no slot stands for."""
 _looks: list[Callable[[Agent], None]] = []
 
 
@@ -93,8 +98,18 @@ class Agent:
             "evicting": self.evicting,
             "answers": self.answers,
             "metrics_port": self.metrics_port,
+            "threads": self.threads,
             "clock_offset_seconds": round(self._lease_journal.clock_offset(), 3) or 0.0,
         }
+
+    @property
+    def threads(self) -> int:
+        """How many phases at once: finish and confirm must find a thread while every slot is in perform.
+
+        Limits may be raised while the agent runs, up to what its threads allow (``slots.lua``).
+        """
+        limits = self.host.settings
+        return max(limits.max_outgoing + limits.max_incoming, RAISED_SLOTS) + SPARE_THREADS
 
     @property
     def may_claim(self) -> bool:
@@ -212,6 +227,9 @@ class Agent:
         while not self._ended.wait(LOOK_SECONDS):
             self.look_after()
 
+    def _keep_measured(self) -> None:
+        Measuring(self.host.name, self.hypervisor, self.journal, self.settings.planning).keep(self._ended)
+
     # -- life -------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -234,6 +252,7 @@ class Agent:
         self.look_after()
         self._in_background(self._keep_published)
         self._in_background(self._keep_looking)
+        self._in_background(self._keep_measured)
 
     @staticmethod
     def _in_background(target: Callable[[], None]) -> None:
@@ -308,8 +327,6 @@ def run_agent(name: str) -> int:
         def ready() -> None:
             logger.info("agent ready", host=name, profile=host.profile, metrics_port=agent.metrics_port)
 
-        # Finish and confirm must find a thread while every slot is in perform.
-        threads = host.settings.max_outgoing + host.settings.max_incoming + 4
-        return process.run(f"agent-{name}", host.queue, threads, ready=ready, drain=agent.drain)
+        return process.run(f"agent-{name}", host.queue, agent.threads, ready=ready, drain=agent.drain)
     finally:
         agent.stop()

@@ -10,6 +10,7 @@ from worker.errors import Rejected
 from worker.hypervisors import profile_for
 from worker.hypervisors.base import HostConfig
 from worker.settings import HostSettings, Settings
+from worker.terms import Terms, terms_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Inventory(Mapping[str, Host]):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.terms: Terms = terms_of(settings)
         self._hosts = {name: Host(name, host, profile_for(host.uri)) for name, host in sorted(settings.hosts.items())}
 
     def __getitem__(self, name: str) -> Host:

@@ -128,6 +128,28 @@ claims = Counter(
 )
 republished = Counter("vmrelay_republished_messages", "Phase messages sent again because nobody took them.", ["phase"])
 running = Gauge("vmrelay_running_migrations", "Migrations that touch the host now.", ["host", "direction"])
+admission_wait_seconds = Histogram(
+    "vmrelay_admission_wait_seconds",
+    "From a request to its first attempt, all of whose slots were free.",
+    ["priority"],
+    buckets=LONG,
+)
+pending = Gauge("vmrelay_pending_migrations", "Migrations in the queue for slots.", ["priority"])
+pending_oldest_seconds = Gauge(
+    "vmrelay_pending_oldest_seconds",
+    "How long ago the oldest migration in the queue for slots was asked for.",
+    ["priority"],
+)
+slots_used = Gauge(
+    "vmrelay_slots_used", "Slots that migrations from (out) or towards (in) the host take now.", ["host", "direction"]
+)
+slots_limit = Gauge("vmrelay_slots_limit", "How many slots there are, as now in force.", ["host", "direction"])
+network_slots_used = Gauge("vmrelay_network_slots_used", "Slots of the migration network that are taken.", ["network"])
+network_slots_limit = Gauge(
+    "vmrelay_network_slots_limit", "How many the migration network has, as now in force.", ["network"]
+)
+LEADERS = (pending, pending_oldest_seconds, slots_used, slots_limit, network_slots_used, network_slots_limit)
+"""Gauges of the whole relay: empty in every process but the scheduler that leads."""
 waiting = Gauge("vmrelay_waiting_migrations", "Migrations that wait, by what for.", ["state"])
 interrupted = Counter(
     "vmrelay_interrupted_attempts",
@@ -214,6 +236,13 @@ class Leaving:
     def _show(self) -> None:
         for name, gauge in self._gauges.items():
             gauge.set(sum(getattr(each, name) for each in self._performs.values()))
+
+
+def lead_no_more() -> None:
+    """Show nothing of what is the leading scheduler's to show."""
+    migrations.show({})
+    for gauge in LEADERS:
+        gauge.clear()
 
 
 def serve(address: str, port: int) -> tuple[WSGIServer, int]:

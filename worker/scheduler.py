@@ -67,7 +67,7 @@ class Rounds:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(5)
-        metrics.migrations.show({})
+        metrics.lead_no_more()
         try:
             self._parts.journal.unlease(LEASE, str(self._card["incarnation"]))
         except redis.RedisError:
@@ -83,7 +83,7 @@ class Rounds:
                 if self._parts.journal.lease(LEASE, self._card, LEASE_SECONDS) is None:
                     self._round()
                 else:
-                    metrics.migrations.show({})  # whoever leads shows them
+                    metrics.lead_no_more()  # whoever leads shows it
             except redis.RedisError as lost:
                 logger.warning("round skipped: Redis does not answer", error=type(lost).__name__)
                 self._ended.wait(1)

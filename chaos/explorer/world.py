@@ -12,7 +12,10 @@ from chaos.explorer.model import Pair
 from chaos.explorer.state import Message, Move, Numbers, Redis, Rules, State, with_agent
 from worker.contract import RECOVER
 from worker.journal.record import from_hash
+from worker.terms import Room, Terms
 
+TERMS = Terms(dict.fromkeys(HOSTS, Room(9, 9))).text()
+"""There is always room."""
 SCHEDULER = 2
 """Who runs a round, beside the two agents."""
 READS = ("busy", "kept", "agents", "record")
@@ -41,7 +44,7 @@ class World:
 
     def _admitted(self, state: State, text: str) -> State:
         attempt = json.loads(text)["attempt"]
-        number, answer = self.ledger.run(state.redis.journal, "admit", (IDENT, attempt, text, 9, 9, ""))
+        number, answer = self.ledger.run(state.redis.journal, "admit", (IDENT, attempt, text, TERMS, ""))
         if answer[0] != "OK":
             return state
         return self.published(self.wrote(state, number), 0, "begin", text)

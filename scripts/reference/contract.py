@@ -89,7 +89,9 @@ EVENTS = {
     "stalled": "perform does not come to an end by itself: kind (`not-converging`, `no-data`, `timeout`), reason, "
     "iteration, dirty_bytes_per_second, bandwidth_bytes_per_second, expected_downtime_seconds, action (what is done "
     "about it), detail",
-    "started": "an attempt has its slots: attempt",
+    "started": "an attempt has its slots: attempt, cost (how many of each), and for `outgoing` (of the source), "
+    "`incoming` (of the destination), `network NAME` and `migrations` (all) how many are taken now and the limit in "
+    "force; a version before wrote attempt alone",
     "tuned": "what became of a tuning: tuning (its id), kind, value, error (null, or code and message), requested_by",
     "waiting": "nothing can be done until a host is back: host, why, since (milliseconds of Unix time)",
 }

@@ -73,6 +73,9 @@ INTERNAL = {
     "done": "the token that ended the last phase, so that a repeated answer changes nothing",
     "queued": "since when the phase is queued",
     "claimed": "since when it runs",
+    "flow": "whose turn it takes: the priority, and the batch (`b:`) or requester (`r:`)",
+    "held": "how many slots it takes, or took last: its cost, as far as the limits allowed; nothing for 1",
+    "networks": "the migration networks that it uses, or used last",
     "submitter": "who may admit the first attempt ahead of the rounds",
 }
 

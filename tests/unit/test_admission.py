@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tasks import admission, dispatch
+from tasks import admission, dispatch, turns
 from worker.contract import Baton, MigrateRequest
 from worker.errors import Rejected
 from worker.hypervisors.base import Domain, DomainState
@@ -165,8 +165,8 @@ def test_a_round_starts_nothing_on_a_silent_host(ask: Ask, runtime: Runtime, mon
     agent_of("alpha", answers=True)
     agent_of("beta", answers=False)
     admission.submit(runtime, ask())
-    admission.admit_ready(runtime)
+    turns.admit_ready(runtime)
     assert sent == []
     agent_of("beta", answers=True)
-    admission.admit_ready(runtime)
+    turns.admit_ready(runtime)
     assert sent == ["m"]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from click.testing import CliRunner
+from terms import terms_text
 
 from worker.cli import client, migrations
 from worker.cli.migrations import list_, status
@@ -67,7 +68,7 @@ def waiting(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Journal
         monkeypatch.setattr(migrations, "runtime", lambda: parts)
         journal.lease("alpha", {"incarnation": "alpha"}, 60)
         fields = {"domain": "web", "uuid": "u", "source": "alpha", "destination": "beta"}
-        journal.submit("m", fields, {"domain": "web", "source": "alpha", "destination": "beta"}, "b", (1, 1))
+        journal.submit("m", fields, {"domain": "web", "source": "alpha", "destination": "beta"}, "b", terms_text(1, 1))
         yield journal
 
 
@@ -93,7 +94,7 @@ def test_what_waits_says_for_what(waiting: Journal, card: dict[str, object] | No
 def test_the_list_shows_how_long_a_running_one_takes(waiting: Journal) -> None:
     """Seconds count from its start; one that waits has none."""
     assert "." not in listed()[0]
-    waiting.admit("m", 1, "b", (1, 1))
+    waiting.admit("m", 1, "b", terms_text(1, 1))
     waiting.client.hincrby("vmrelay:m:m", "started", -90_000)
     *_, seconds = listed()[0].split()
     assert 88 < float(seconds) < 120
@@ -116,7 +117,7 @@ def test_a_list_of_an_unknown_host_is_refused(waiting: Journal) -> None:
 
 def test_what_cannot_go_on_says_for_which_host(waiting: Journal) -> None:
     """An attempt that waits for a host shows it, since when and why, and what can be done."""
-    waiting.admit("m", 1, "b", (1, 1))
+    waiting.admit("m", 1, "b", terms_text(1, 1))
     assert waiting.waiting("m", 1, "beta", "its agent is away")
     document = json.loads(CliRunner().invoke(status, ["m", "-o", "json"]).output)
     assert document["waits_for"].startswith("beta since ")

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from tasks import admission, cordons, hosts
+from tasks import admission, cordons, hosts, turns
 from worker.contract import HostRequest, MigrateRequest
 from worker.errors import Rejected
 from worker.hypervisors.base import Domain, DomainState
@@ -121,7 +121,7 @@ def test_a_cordon_that_came_in_between_is_seen_when_the_turn_comes(parts: Runtim
     migration(parts, "m")
     parts.journal.cordon("beta")
     parts.journal.lease("beta", {"incarnation": "beta"}, 3600)
-    admission.admit_ready(parts)
+    turns.admit_ready(parts)
     record = parts.journal.record("m")
     assert record is not None
     assert (record.state, record.outcome, record.reason) == ("ended", "rejected", "cordoned")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from terms import terms_text
 
 from worker.contract.plans import Goal, GuestSpec, HostSpec, Problem
 from worker.fleet import Holder, Seen, Snapshot, problem, problem_of
@@ -238,7 +239,7 @@ def test_what_agents_published_is_what_is_read(redis_url: str) -> None:
         journal.publish_load("gamma", load({"uuid-db": GuestLoad(1.5, 900, 0.0, 900.0)}, at=at), 60)
         journal.cordon("beta", "ops", "disk")
         fields = {"domain": "web", "uuid": "uuid-web", "source": "alpha", "destination": "beta", "driver": "vz"}
-        journal.submit("m1", fields, {}, "{}", (1, 1))
+        journal.submit("m1", fields, {}, "{}", terms_text(1, 1))
         asked = problem(chosen, Inventory(chosen), journal, BALANCE)
     found = ids(asked)
     assert "moved to beta by migration m1" in found["uuid-web"].pinned

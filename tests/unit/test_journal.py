@@ -10,6 +10,7 @@ import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from terms import terms, terms_text
 
 from worker.hypervisors.base import Domain, DomainState, Phase
 from worker.journal import Journal, Record, connect
@@ -17,6 +18,7 @@ from worker.journal.journal import INDEXES, LostClaim
 
 HOSTS = ("alpha", "beta", "gamma")
 LIMITS = (1, 2)
+TERMS = terms_text(*LIMITS)
 KEEP = 1000
 NOTHING = ("", "", 0)
 ENDED = {"outcome": "failed", "reason": "x", "error": "x"}
@@ -60,7 +62,7 @@ class Relaying(RuleBasedStateMachine):
     def submit(self, ident: str, domain: str, pair: tuple[str, str]) -> None:
         """A request, perhaps under a known id."""
         before = self.journal.record(ident)
-        created, admitted = self.journal.submit(ident, fields(domain, *pair), {}, f"{ident}-1", LIMITS)
+        created, admitted = self.journal.submit(ident, fields(domain, *pair), {}, f"{ident}-1", TERMS)
         if before is not None:
             assert created == ["SAME"]
             assert admitted[0] == "STALE"
@@ -68,18 +70,18 @@ class Relaying(RuleBasedStateMachine):
 
     @rule()
     def admit_ready(self) -> None:
-        """A round: what ready.lua names can be admitted."""
-        for ident in self.journal.ready(dict.fromkeys(HOSTS, LIMITS)):
+        """A round: what next.lua names can be admitted."""
+        for ident in self.journal.choose(terms(*LIMITS)):
             record = self.journal.record(ident)
             assert record is not None
-            answer = self.journal.admit(ident, record.attempt + 1, f"{ident}-{record.attempt + 1}", LIMITS)
-            assert answer == ["OK"], (record, answer)
+            answer = self.journal.admit(ident, record.attempt + 1, f"{ident}-{record.attempt + 1}", TERMS)
+            assert answer[0] == "OK", (record, answer)
 
     @rule(ident=idents, attempt=small)
     def admit_wildly(self, ident: str, attempt: int) -> None:
         """An admission nobody asked for: only the next attempt of one that waits is taken."""
         record = self.journal.record(ident)
-        answer = self.journal.admit(ident, attempt, f"{ident}-{attempt}", LIMITS)
+        answer = self.journal.admit(ident, attempt, f"{ident}-{attempt}", TERMS)
         if answer[0] == "OK":
             assert record is not None
             assert record.state in ("pending", "backoff")
@@ -330,22 +332,24 @@ def test_a_draining_or_absent_agent_is_not_admitted_to(journal: Journal) -> None
     journal.lease("beta", {"incarnation": "beta", "draining": True}, 3600)
     journal.unlease("gamma", "gamma")
     for ident, destination in (("m1", "beta"), ("m2", "gamma")):
-        created, admitted = journal.submit(ident, fields(ident, "alpha", destination), {}, "b", (9, 9))
+        created, admitted = journal.submit(ident, fields(ident, "alpha", destination), {}, "b", terms_text(9, 9))
         assert (created, admitted[0]) == (["OK"], "CLOSED" if ident == "m1" else "BEHIND")
         assert journal.record(ident).state == "pending"  # type: ignore[union-attr]
-    assert journal.ready({"alpha": (9, 9)}) == []
-    assert journal.ready(dict.fromkeys(HOSTS, (9, 9))) == ["m1", "m2"]
+    assert journal.choose(terms(9, 9)) == []
+    journal.lease("beta", {"incarnation": "beta"}, 3600)
+    journal.lease("gamma", {"incarnation": "gamma"}, 3600)
+    assert journal.choose(terms(9, 9)) == ["m1", "m2"]
 
 
 def test_a_host_whose_hypervisor_is_silent_is_not_admitted_to(journal: Journal) -> None:
     """Its agent says so with the lease: requests from and towards it wait, others start."""
     journal.lease("beta", {"incarnation": "beta", "answers": False}, 3600)
-    assert journal.submit("m1", fields("m1", "alpha", "beta"), {}, "b", (9, 9))[1] == ["CLOSED", "beta"]
+    assert journal.submit("m1", fields("m1", "alpha", "beta"), {}, "b", terms_text(9, 9))[1] == ["CLOSED", "beta"]
     journal.cancel("m1", "", KEEP)
-    assert journal.submit("m2", fields("m2", "beta", "gamma"), {}, "b", (9, 9))[1] == ["CLOSED", "beta"]
+    assert journal.submit("m2", fields("m2", "beta", "gamma"), {}, "b", terms_text(9, 9))[1] == ["CLOSED", "beta"]
     journal.cancel("m2", "", KEEP)
     journal.lease("beta", {"incarnation": "beta", "answers": True}, 3600)
-    assert journal.submit("m3", fields("m3", "alpha", "beta"), {}, "b", (9, 9))[1] == ["OK"]
+    assert journal.submit("m3", fields("m3", "alpha", "beta"), {}, "b", terms_text(9, 9))[1][0] == "OK"
 
 
 def test_leases_exclude_each_other(journal: Journal) -> None:
@@ -362,7 +366,7 @@ def test_a_look_that_is_older_than_a_migration_is_not_published(journal: Journal
     web = Domain("web", "uuid-web", DomainState.RUNNING)
     assert journal.publish("alpha", "0", [web])
     version = journal.inventory_version("beta")
-    journal.submit("m", fields("web", "alpha", "beta"), {}, "b", (1, 1))
+    journal.submit("m", fields("web", "alpha", "beta"), {}, "b", terms_text(1, 1))
     assert journal.claim("m", 1, 1, "begin", "b", "t", "alpha", NOTHING).won
     journal.conclude("m", "t", {"host": "alpha", "seconds": 0}, {"outcome": "succeeded"}, KEEP, web)
     assert not journal.publish("beta", version, [])
@@ -384,7 +388,7 @@ def test_a_rejected_request_holds_nothing(journal: Journal) -> None:
 
 def test_a_new_attempt_begins_without_the_progress_of_the_last_one(journal: Journal) -> None:
     """How far a failed perform was is forgotten with it."""
-    assert journal.submit("m", fields("web", "alpha", "beta"), {}, "1", (1, 1))[1] == ["OK"]
+    assert journal.submit("m", fields("web", "alpha", "beta"), {}, "1", terms_text(1, 1))[1][0] == "OK"
     for attempt in (1, 2):
         record = journal.record("m")
         assert record is not None
@@ -392,12 +396,12 @@ def test_a_new_attempt_begins_without_the_progress_of_the_last_one(journal: Jour
         assert journal.claim("m", attempt, record.epoch, "begin", str(attempt), "t", "alpha", NOTHING).won
         journal.progress("m", "t", {"percent": 42}, True, NOTHING)
         journal.backoff("m", "t", {"phase": "begin", "host": "alpha", "seconds": 1}, {}, 0, {}, NOTHING)
-        journal.admit("m", attempt + 1, str(attempt + 1), (1, 1))
+        journal.admit("m", attempt + 1, str(attempt + 1), terms_text(1, 1))
 
 
 def test_what_was_measured_and_what_went_wrong_is_in_the_document(journal: Journal) -> None:
     """Fields of the end come back as what they are: seconds, counts, a warning."""
-    journal.submit("m", fields("web", "alpha", "beta"), {}, "b", (1, 1))
+    journal.submit("m", fields("web", "alpha", "beta"), {}, "b", terms_text(1, 1))
     assert journal.claim("m", 1, 1, "begin", "b", "t", "alpha", NOTHING).won
     measured: dict[str, str | int | float | None] = {
         "downtime_seconds": 0.25,

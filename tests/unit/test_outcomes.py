@@ -9,6 +9,7 @@ import pytest
 from celery import Celery
 from celery.result import AsyncResult
 from prometheus_client import REGISTRY
+from terms import terms_text
 
 from tasks import results
 from worker import metrics
@@ -58,7 +59,7 @@ def celery(redis_url: str) -> Iterator[Celery]:
 
 def confirming(journal: Journal, ident: str, token: str = "t") -> None:  # noqa: S107 - a claim's token
     """A migration whose confirm is claimed."""
-    journal.submit(ident, FIELDS | {"uuid": f"uuid-{ident}"}, {}, "b1", (99, 99))
+    journal.submit(ident, FIELDS | {"uuid": f"uuid-{ident}"}, {}, "b1", terms_text(99, 99))
     assert journal.claim(ident, 1, 1, "begin", "b1", "b", "alpha", NOTHING).won
     run = {"host": "alpha", "seconds": 0}
     journal.advance(ident, "b", "confirm", "b2", run, {}, 500)
@@ -95,7 +96,7 @@ def test_every_way_to_end_counts_once(journal: Journal) -> None:
     for ident, end in (("m1", MOVED), ("m2", FAILED), ("m3", FAILED)):
         ended(journal, ident, end)
         assert journal.conclude(ident, "t", {"host": "alpha", "seconds": 0}, end, 1000, None)[0] is False
-    journal.submit("m4", FIELDS | {"uuid": "uuid-m4"}, {}, "b", (0, 0))
+    journal.submit("m4", FIELDS | {"uuid": "uuid-m4"}, {}, "b", terms_text(0, 0))
     assert journal.cancel("m4", "me", 1000) == ("ENDED", "")
     assert journal.cancel("m4", "me", 1000) == ("OVER", "cancelled")
     refused = {"reason": "unknown-domain", "error": "no such domain"}

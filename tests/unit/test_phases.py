@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 from celery.exceptions import Ignore
+from terms import terms_text
 
 from tasks import dispatch, phases, work
 from tasks.watch import JournalWatch
@@ -62,7 +63,7 @@ def test_nobody_waits_for_a_host_that_is_assumed_dead(redis_url: str, monkeypatc
     for host in ("alpha", "beta"):
         journal.lease(host, {"incarnation": host}, 60)
     fields = {"domain": "web", "uuid": "u", "source": "alpha", "destination": "beta"}
-    journal.submit("m", fields, {}, "{}", (1, 1))
+    journal.submit("m", fields, {}, "{}", terms_text(1, 1))
     told = {"attempt": 1, "phase": "begin", "host": "alpha", "seconds": 0.0}
     assert journal.claim("m", 1, 1, "begin", "{}", "t-1", "alpha", ("", "", 0)).won
     journal.advance("m", "t-1", "finish", "{}", told, {}, 1000, "beta")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from terms import terms, terms_text
 
 from tasks.reconcile import assumed_dead
 from tasks.resolve import _retry, asked_again, goes_on, refuse_resolving, refuse_retrying
@@ -191,7 +192,7 @@ def journal(redis_url: str) -> Journal:
     book = Journal(connect(redis_url))
     for host in ("alpha", "beta"):
         book.lease(host, {"incarnation": host}, 60)
-    assert book.submit("m", FIELDS, {}, "{}", (1, 1))[1] == ["OK"]
+    assert book.submit("m", FIELDS, {}, "{}", terms_text(1, 1))[1][0] == "OK"
     assert book.claim("m", 1, 1, "begin", "{}", "t-1", "alpha", NOWHERE).won
     return book
 
@@ -213,9 +214,9 @@ def test_the_next_attempt_is_hastened_once(journal: Journal) -> None:
     assert journal.hasten("m", {"by": "me"}) == ("STALE", "active")
     assert journal.hasten("gone", {}) == ("STALE", "")
     journal.backoff("m", "t-1", RUN, {}, 3600, {}, NOWHERE)
-    assert journal.ready({"alpha": (1, 1), "beta": (1, 1)}) == []
+    assert journal.choose(terms(1, 1)) == []
     assert journal.hasten("m", {"by": "me"}) == ("OK", "")
-    assert journal.ready({"alpha": (1, 1), "beta": (1, 1)}) == ["m"]
+    assert journal.choose(terms(1, 1)) == ["m"]
     assert journal.hasten("m", {"by": "me"}) == ("SAME", "")
     assert kinds(journal).count("hastened") == 1
 

@@ -11,6 +11,7 @@ import pytest
 from celery.exceptions import Ignore
 from hypothesis import given
 from hypothesis import strategies as st
+from terms import terms_text
 
 from tasks import tune, tuning, watch
 from tasks.watch import JournalWatch, Pace
@@ -45,7 +46,7 @@ def performing(journal: Journal) -> Journal:
     """The same journal, in which a migration performs."""
     for host in ("alpha", "beta"):
         journal.lease(host, {"incarnation": host}, 3600)
-    assert journal.submit("m", FIELDS, {}, "begin", (1, 1)) == (["OK"], ["OK"])
+    assert journal.submit("m", FIELDS, {}, "begin", terms_text(1, 1))[1][0] == "OK"
     for phase, following in (("begin", "prepare"), ("prepare", "perform")):
         assert journal.claim("m", 1, 1, phase, phase, phase, "alpha", NOTHING).won
         assert journal.advance("m", phase, following, following, {"host": "alpha", "seconds": 0}, {}, 9) == []

@@ -17,6 +17,7 @@ from worker.journal.cordons import Cordons
 from worker.journal.hosts import Hosts, domain_document
 from worker.journal.looks import Looks
 from worker.journal.outcomes import Outcomes, Shown
+from worker.journal.queue import Queue
 from worker.journal.record import Record, from_hash
 from worker.journal.rolls import Rolls
 
@@ -55,13 +56,13 @@ def _flat(fields: Fields) -> str:
     return json.dumps({name: str(value) for name, value in fields.items() if value is not None and value != ""})
 
 
-class Journal(Hosts, Batches, Cordons, Looks, Outcomes, Rolls):
+class Journal(Hosts, Batches, Cordons, Looks, Outcomes, Queue, Rolls):
     """Everything vmrelay remembers, behind one Redis client."""
 
     # -- the life of a migration ----------------------------------------------------------------
 
     def submit(
-        self, ident: str, fields: Fields, told: Mapping[str, Any], baton: str, limits: tuple[int, int]
+        self, ident: str, fields: Fields, told: Mapping[str, Any], baton: str, terms: str
     ) -> tuple[list[Any], list[Any]]:
         """Create a record and admit its first attempt if there is room; one round trip.
 
@@ -70,7 +71,7 @@ class Journal(Hosts, Batches, Cordons, Looks, Outcomes, Rolls):
         """
         submitter = secrets.token_hex(8)
         create = (ident, _flat(fields), json.dumps(told), submitter)
-        admit = (ident, 1, baton, *limits, submitter)
+        admit = (ident, 1, baton, terms, submitter)
 
         def both() -> list[list[Any]]:
             # By digest: Pipeline's own handling of scripts asks first which ones Redis has.
@@ -85,10 +86,6 @@ class Journal(Hosts, Batches, Cordons, Looks, Outcomes, Rolls):
             self.load()
             created, admitted = both()
         return created, admitted
-
-    def admit(self, ident: str, attempt: int, baton: str, limits: tuple[int, int]) -> list[Any]:
-        """Take both slots and queue begin of the given attempt (``admit.lua``)."""
-        return self._run("admit", ident, attempt, baton, *limits, "")
 
     def refuse(self, ident: str, fields: Fields, keep_seconds: int, told: Mapping[str, Any]) -> bool:
         """Record a rejected request; false where it is recorded already (``refuse.lua``)."""
@@ -222,11 +219,6 @@ class Journal(Hosts, Batches, Cordons, Looks, Outcomes, Rolls):
         self._run("retried", ident, token, json.dumps(told))
 
     # -- what waits -----------------------------------------------------------------------------
-
-    def ready(self, limits: Mapping[str, tuple[int, int]], most: int = 500) -> list[str]:
-        """Waiting migrations that could start now, given room on the hosts named (``ready.lua``)."""
-        told = {host: {"out": outgoing, "in": incoming} for host, (outgoing, incoming) in limits.items()}
-        return [str(ident) for ident in self._run("ready", "", json.dumps(told), most)]
 
     def overdue(self, queues: str, most: int = 100) -> Iterator[tuple[str, str, str]]:
         """Phase messages that nobody claimed in time: id, baton, phase (``overdue.lua``)."""

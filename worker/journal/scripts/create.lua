@@ -17,6 +17,9 @@ store(fields)
 redis.call('HSET', record, 'state', 'pending', 'attempt', 0, 'epoch', 0, 'retries', 0, 'created', at,
   'submitter', ARGV[4])
 redis.call('ZADD', prefix .. 'pending', at, id)
+local flow = flow_of(batch, fields.requested_by, fields.priority)
+redis.call('HSET', record, 'flow', flow)
+queue_up(id, flow, fields.source, fields.destination, at)
 event('accepted', ARGV[3])
 if batch then item_asked(batch, n, id) end
 return {'OK'}

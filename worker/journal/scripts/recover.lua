@@ -7,8 +7,7 @@ local state, epoch, phase, step, token, source, destination =
 if state ~= 'active' and state ~= 'in-doubt' then return {'STALE'} end
 if epoch ~= ARGV[2] or phase ~= ARGV[3] or (step or '') ~= ARGV[4] or (token or '') ~= ARGV[5] then return {'STALE'} end
 local at = now()
-redis.call('SADD', slots(source, 'out'), id)
-redis.call('SADD', slots(destination, 'in'), id)
+take(source, destination)
 leave('doubt')
 redis.call('ZADD', prefix .. 'active', at, id)
 redis.call('ZADD', prefix .. 'outbox', at + tonumber(ARGV[9]), id)

@@ -9,8 +9,8 @@ if holder and holder ~= id then return {'BUSY', holder} end
 local at = now()
 redis.call('SET', lock, id)
 store(fields)
-redis.call('SADD', slots(fields.source, 'out'), id)
-redis.call('SADD', slots(fields.destination, 'in'), id)
+redis.call('HSET', record, 'flow', flow_of(fields.batch, fields.requested_by, fields.priority))
+take(fields.source, fields.destination)
 redis.call('ZADD', prefix .. 'active', at, id)
 redis.call('ZADD', prefix .. 'outbox', at + tonumber(ARGV[8]), id)
 redis.call('HSET', record, 'state', 'active', 'attempt', ARGV[3], 'epoch', ARGV[4], 'retries', 0, 'created', at,

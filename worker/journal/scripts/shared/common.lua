@@ -7,7 +7,7 @@
 --   m:<id>:tunings    list    wishes for the perform that runs now, oldest first: JSON {tuning, kind, value, requested_by}
 --   vm:<uuid>         string  the migration that holds this domain: at most one at a time
 --   pending           zset    id -> when it was asked for; waits for slots
---   due               zset    id -> when its next attempt may start
+--   due               zset    id -> when its next attempt may start; 0 once it stands in line again
 --   active            zset    id -> last sign of life
 --   doubt             zset    id -> since when
 --   ended             zset    id -> when
@@ -17,6 +17,17 @@
 --   outbox            zset    id -> when its outstanding phase message is to be sent (again)
 --   slots:<host>:out  set     migrations leaving the host now
 --   slots:<host>:in   set     migrations arriving there now
+--   slots:@<net>:net  set     migrations that use a migration network now
+--   slots:#<flow>:run set     migrations of a flow that run now (slots.lua, queue.lua)
+--   costs             hash    id -> how much it counts in these sets, where that is more than 1
+--   limits            hash    out:<host>, in:<host>, net:<net> or all -> how many, where that is not what the settings say
+--   sources           set     hosts that something waits to leave
+--   flows:<source>    zset    flow -> since when the same migration has its turn to leave the host
+--   line:<source>:<flow>  zset  destination -> when the first of its lane was asked for
+--   lane:<source>:<destination>:<flow>  zset  id -> when it was asked for; stands in line
+--   requesters        hash    flow -> how many stand in line; flows of requesters, not of batches
+--   usage             hash    flow -> what it used, halved every half-life, up to now and without what runs; and when that was
+--   half-life         string  milliseconds; as the scheduler that admitted last has it
 --   lease:<host>      string  JSON of the agent that owns the host; expires
 --   schedulers        zset    scheduler (node/pid/...) -> last sign of life
 --   taken:<scheduler> list    requests that it took from the queue and is not done with, as Celery wrote them
@@ -33,7 +44,7 @@
 --   batches:ended     zset    id -> when it finished
 --   batch-items       hash    "<kind>:<state>" -> how many moves of batches ended so
 --   b:<id>            hash    one batch: kind, state, request, counts (fields: worker/journal/batches.py)
---   b:<id>:items      hash    n -> JSON of the move: domain, uuid, source, destination, after, why
+--   b:<id>:items      hash    n -> JSON of the move: domain, uuid, source, destination, after, planned; or left, why
 --   b:<id>:fates      hash    n -> JSON of what became of it: state, migration, code, why; nothing while it waits
 --   b:<id>:open       zset    n -> n; waits
 --   b:<id>:ready      zset    "<source>><destination>" (its lane), line feed, n; waits for nothing but its turn
@@ -43,7 +54,7 @@
 --   b:<id>:then       hash    n -> those that come after it: "4,7"
 --   b:<id>:asked      set     n; has a migration that has not ended
 --   b:<id>:failed     set     n; failed
---   b:<id>:depends    set     n; skipped because of another one
+--   b:<id>:depends    set     n; skipped because of another one, or left out by the plan
 --   b:<id>:doomed     hash    n -> a move before it that was not made; to be skipped
 --   b:<id>:again      set     n; was not made, to be asked for again or replaced
 --   b:<id>:tries      hash    n -> how often it was asked for, from the second time on

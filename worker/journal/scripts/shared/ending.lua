@@ -30,7 +30,8 @@ local function conclude(fields, keep_seconds, data)
   local uuid, source, destination, domain = unpack(redis.call('HMGET', record, 'uuid', 'source', 'destination', 'domain'))
   local at = now()
   release(source, destination)
-  leave('pending', 'due', 'active', 'outbox', 'doubt')
+  wait_no_more(source, destination)
+  leave('active', 'outbox', 'doubt')
   if redis.call('GET', prefix .. 'vm:' .. uuid) == id then redis.call('DEL', prefix .. 'vm:' .. uuid) end
   redis.call('HDEL', record, 'reason', 'error', 'error_phase') -- of the time when it was in doubt
   store(fields)
