@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -68,4 +69,43 @@ def refuse_uncordon(parts: Runtime, host: Host) -> None:
             f"{host.name} is cordoned by the settings, which nothing that runs can change; "
             f"{cordons.way_out(host.name, IN_SETTINGS)}",
             code="cordoned-by-settings",
+        )
+    if drain := drained_by(parts, host.name):
+        raise Rejected(
+            f"{host.name} is being drained by batch {drain}, which would not end while guests arrive; "
+            f"cancel it first (vmrelay batch cancel {drain})",
+            code="draining",
+        )
+
+
+def drained_by(parts: Runtime, host: str) -> str:
+    """The drain of a host that is not over; empty where there is none."""
+    cordon = parts.journal.cordon_of(host)
+    batch = parts.journal.batch(cordon.batch) if cordon and cordon.batch else None
+    return batch.id if batch and batch.state != "finished" else ""
+
+
+def refuse_drain(parts: Runtime, names: Sequence[str]) -> None:
+    """Raises ``Rejected`` where one of these hosts is being drained (``draining``), or where no host would be left for
+    their guests (``nowhere-to-go``).
+    """
+    leaving = [parts.inventory.host(name) for name in dict.fromkeys(names)]
+    for host in leaving:
+        if drain := drained_by(parts, host.name):
+            raise Rejected(
+                f"{host.name} is being drained by batch {drain} already; follow it (vmrelay batch watch {drain}), or "
+                f"cancel it (vmrelay batch cancel {drain})",
+                code="draining",
+            )
+    live = parts.journal.cordons()
+    for kind in sorted({host.profile for host in leaving}):
+        others = [host for host in parts.inventory.values() if host.profile == kind and host not in leaving]
+        shut = [host.name for host in others if host.settings.cordoned or host.name in live]
+        if len(shut) < len(others):
+            continue
+        drained = ", ".join(host.name for host in leaving if host.profile == kind)
+        why = f"all others of this kind are cordoned ({', '.join(shut)})" if shut else "there is no other of this kind"
+        raise Rejected(
+            f"nothing could leave {drained} ({kind}): {why}; drain fewer hosts at once, or uncordon one first",
+            code="nowhere-to-go",
         )

@@ -12,6 +12,7 @@ from worker.journal.scripting import Scripts
 OPEN = ("running", "stopped")
 STATES = (*OPEN, "cancelled", "finished")
 STEPS = ("drain", "wait", "return")
+NUMBERS = ("at", "tries", "version", "created", "changed", "ended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +130,7 @@ class Rolls(Scripts):
 
 
 def _from_hash(ident: str, raw: Mapping[str, str]) -> Roll:
-    texts = {name: raw[name] for name in ("state", "step", "incarnation", "why") if name in raw}
-    numbers = {
-        name: int(raw[name]) for name in ("at", "tries", "version", "created", "changed", "ended") if name in raw
-    }
-    return Roll(
-        id=ident,
-        hosts=tuple(json.loads(raw["hosts"])),
-        notes=tuple(json.loads(raw.get("notes") or "[]")),
-        request=json.loads(raw.get("request") or "{}"),
-        **texts,
-        **numbers,  # type: ignore[arg-type]
-    )
+    known: dict[str, Any] = {name: raw[name] for name in ("state", "step", "incarnation", "why") if name in raw}
+    known |= {name: int(raw[name]) for name in NUMBERS if name in raw}
+    known |= {name: tuple(json.loads(raw[name])) for name in ("hosts", "notes") if raw.get(name)}
+    return Roll(ident, request=json.loads(raw.get("request") or "{}"), **known)
