@@ -61,6 +61,8 @@ slow_maximum = 0.2
 initial = 0.1
 limit = 0.3
 maximum = 3
+[planning]
+load_seconds = 0.5
 """
 _numbers = count(1)
 

@@ -116,22 +116,24 @@ class _Used:
 
     def __init__(self, hosts: Mapping[str, Seen], window: float) -> None:
         self._window = window
-        self._by_host = {name: seen.load.guests for name, seen in hosts.items() if seen.load}
-        self._elsewhere: dict[str, GuestLoad] = {}
-        for guests in self._by_host.values():
-            for uuid, load in guests.items():
-                if load.left and load.left > (self._elsewhere[uuid].left if uuid in self._elsewhere else 0):
-                    self._elsewhere[uuid] = load
+        self._told: dict[str, list[tuple[int, str, GuestLoad]]] = {}
+        for host, seen in hosts.items():
+            if seen.load:
+                for uuid, load in seen.load.guests.items():
+                    self._told.setdefault(uuid, []).append((load.left or seen.load.at, host, load))
 
     def of(self, uuid: str, sight: _Sight) -> GuestLoad:
-        """What a guest uses; for one that has just arrived, what it used before counts as well."""
-        own = self._by_host.get(sight.host, {}).get(uuid)
-        before = self._elsewhere.get(uuid)
-        if own is None or own.left:
-            memory = before.memory_mib if before else -(-sight.memory_bytes // MIB)
-            return GuestLoad(before.cpu if before else 0.0, memory, before.dirty if before else 0.0)
-        if before is None:
-            return own
-        share = min(own.seconds / self._window, 1.0)
+        """What a guest uses; for one that has just arrived, what it used before counts for the rest of the window."""
+        own: GuestLoad | None = None
+        before: GuestLoad | None = None
+        for _, host, load in sorted(self._told.get(uuid, ()), key=lambda told: told[:2]):
+            if host == sight.host and not load.left:
+                own = load
+            else:
+                before = load
+        if own is None or before is None:
+            return own or before or GuestLoad(0.0, -(-sight.memory_bytes // MIB))
+        rest = min(before.seconds, max(self._window - own.seconds, 0.0))
+        share = own.seconds / (own.seconds + rest) if own.seconds + rest else 1.0
         cpu = own.cpu * share + before.cpu * (1 - share)
-        return GuestLoad(cpu, own.memory_mib, own.dirty or before.dirty, own.seconds)
+        return GuestLoad(cpu, own.memory_mib, own.dirty or before.dirty, own.seconds + rest)
