@@ -17,6 +17,10 @@ from tasks.planner.place import AIR, RULES, Placement, largest_first, settle
 from tasks.planner.search import homewards, squeeze, squeeze_all
 
 ROUNDS = 3
+EFFORT = 0.6
+"""Of a plan's seconds, for relieving hosts that the cheapest sets did not."""
+SHARE = 4
+"""One host may take so many times its part of that."""
 SETS = 6
 """So many other sets of units are tried for a host of which the cheapest set could not be placed."""
 
@@ -38,19 +42,22 @@ class Work:
 def balance(fleet: Fleet, limits: Floats, price: float, found: Relief) -> Placement:
     """Units where they bring as many hosts as possible under the limits."""
     work = _first(fleet, limits, price, found)
-    place = work.place
+    place, seconds = work.place, fleet.problem.goal.plan_seconds
     waiting = [host for host in found.sets if _in_air(work, host)]
     for turn in range(ROUNDS):
-        failed = [host for host in _easiest(work, waiting) if not _relieve(work, host, deep=1 + turn)]
-        if not failed or (len(failed) == len(waiting) > 0 and turn):
-            waiting = failed
+        failed: list[int] = []
+        for done, host in enumerate(_easiest(work, waiting)):
+            part = (EFFORT * seconds - place.spent) * SHARE / (len(waiting) - done + SHARE)
+            if not _relieve(work, host, 1 + turn, place.spent + part):
+                failed.append(host)
+        if not failed:
             break
         waiting = failed
-    given_up = set(waiting) | set(found.hopeless)
-    _at_least_hard(work, given_up)
+    given_up = {host for host in waiting if (place.slack[:, host] < -SLIP * 10).any()} | set(found.hopeless)
+    _at_least_hard(work, given_up, place.spent + seconds * EFFORT / 10)
     place.closed[:] = False
     place.closed[list(given_up)] = True
-    _cheaper(work, given_up)
+    _cheaper(work, given_up, place.spent + seconds * EFFORT / 4)
     place.closed[:] = False
     return place
 
@@ -104,7 +111,7 @@ def _easiest(work: Work, hosts: list[int]) -> list[int]:
     return sorted(hosts, key=lambda host: (weight[host], host))
 
 
-def _relieve(work: Work, host: int, deep: int) -> bool:
+def _relieve(work: Work, host: int, deep: int, until: float) -> bool:
     """Bring one host under its limits by the cheaper of two ways; ``False``, and all its units back, where none does.
 
     One way keeps the set and makes room for it; the other takes units that fit somewhere now.
@@ -113,24 +120,26 @@ def _relieve(work: Work, host: int, deep: int) -> bool:
     if not _in_air(work, host) and (place.slack[:, host] < -SLIP * 10).any():  # given up before
         for unit in work.relief.sets[host]:
             place.move(unit, AIR)
-    before, mark, costs = place.cost(work.price), place.mark(), list[float]()
+    place.closed[host] = False  # what makes room elsewhere may come here, once enough has left
+    mark, best = place.mark(), (np.inf, list[tuple[int, int]]())
     for way in (_other_set, _make_room):
-        costs.append(place.cost(work.price) - before if way(work, host, deep) else np.inf)
+        if way(work, host, deep, until) and (cost := place.cost(work.price)) < best[0]:
+            best = (cost, place.changes(mark))
         place.undo(mark)
-    if min(costs) == np.inf:
+    if best[0] == np.inf:
         _take_back(work, host)
         place.closed[host] = True
         return False
-    (_other_set if costs[0] <= costs[1] else _make_room)(work, host, deep)
-    place.closed[host] = False
+    for unit, target in best[1]:
+        place.move(unit, target)
     return True
 
 
-def _make_room(work: Work, host: int, deep: int) -> bool:
-    return not squeeze_all(work.place, _in_air(work, host), work.price, work.rule, deep)
+def _make_room(work: Work, host: int, deep: int, until: float) -> bool:
+    return squeeze_all(work.place, _in_air(work, host), work.price, work.rule, deep, until)
 
 
-def _other_set(work: Work, host: int, deep: int, target: Floats | None = None) -> bool:
+def _other_set(work: Work, host: int, deep: int, until: float, target: Floats | None = None) -> bool:
     """Take all its units back, and choose among those that fit somewhere as things are."""
     place, fleet = work.place, work.fleet
     mine = _take_back(work, host)
@@ -138,6 +147,7 @@ def _other_set(work: Work, host: int, deep: int, target: Floats | None = None) -
     units = units[[len(place.fitting(unit)) > 0 for unit in units.tolist()]] if len(units) else units
     raised = np.zeros(2) if target is None else np.nan_to_num(target[:, host] - place.limits[:, host])
     for _ in range(SETS):
+        place.spent += 1e-3
         chosen = covering(fleet, units, place.slack[:, host] + raised, work.price)
         if chosen is None:
             return False
@@ -146,7 +156,7 @@ def _other_set(work: Work, host: int, deep: int, target: Floats | None = None) -
         for unit in leaving:
             place.move(unit, AIR)
         for unit in largest_first(place, leaving):
-            if not squeeze(place, unit, work.price, work.rule, deep - 1):
+            if not squeeze(place, unit, work.price, work.rule, deep - 1, until):
                 failed = unit
                 break
         if failed < 0:
@@ -156,7 +166,7 @@ def _other_set(work: Work, host: int, deep: int, target: Floats | None = None) -
     return False
 
 
-def _at_least_hard(work: Work, hosts: set[int]) -> None:
+def _at_least_hard(work: Work, hosts: set[int], until: float) -> None:
     """Hosts that cannot be brought under their ceilings are not left with more than they have, where that is possible."""
     place, fleet = work.place, work.fleet
     limits = hard(fleet)
@@ -165,11 +175,11 @@ def _at_least_hard(work: Work, hosts: set[int]) -> None:
         over = place.slack[:, host] + np.nan_to_num(limits[:, host] - place.limits[:, host])
         if (over < -SLIP * 10).any():
             mark = place.mark()
-            if not _other_set(work, host, 2, limits):
+            if not _other_set(work, host, 2, until, limits):
                 place.undo(mark)
 
 
-def _cheaper(work: Work, keep: set[int]) -> None:
+def _cheaper(work: Work, keep: set[int], until: float) -> None:
     """Undo moves that are not needed any more, and try the cheapest sets again where others were taken."""
     place, fleet = work.place, work.fleet
     homewards(place, keep)
@@ -181,10 +191,10 @@ def _cheaper(work: Work, keep: set[int]) -> None:
             mine = _mine(work, host)
             gone = mine[place.at[mine] != host]
             paid = float(fleet.need[MEMORY, gone].sum()) + work.price * len(gone)
-            if paid <= bound.cost + SLIP:
+            if paid <= bound.cost + SLIP or place.spent > until:
                 continue
             mark, before = place.mark(), place.cost(work.price)
-            if _other_set(work, host, 1) and place.cost(work.price) < before - SLIP:
+            if _other_set(work, host, 1, until) and place.cost(work.price) < before - SLIP:
                 gained = True
             else:
                 place.undo(mark)
