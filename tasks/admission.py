@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from tasks import cordons, dispatch
+from tasks import cordons, costs, dispatch
 from tasks.convergence import convergence
 from worker import metrics
 from worker.contract import MigrateRequest
@@ -63,6 +63,7 @@ def resolved(parts: Runtime, ident: str, request: MigrateRequest) -> Record:
         requested_by=request.requested_by,
         request_reason=request.reason,
         priority=request.priority,
+        cost=costs.cost_at(parts, domain, source),
     )
 
 
@@ -215,7 +216,8 @@ def _busy(name: str, holder: str) -> Rejected:
 def submit(parts: Runtime, record: Record) -> None:
     """Journal a resolved request and start it if there is room; it waits otherwise.
 
-    Raises ``Rejected`` (``busy-domain``) where another migration holds the domain.
+    Raises ``Rejected``: ``busy-domain`` where another migration holds the domain, ``id-taken`` where a batch's
+    migration would have the id of another one.
     """
     baton = dispatch.first_baton(record)
     told = {"domain": record.domain, "source": record.source, "destination": record.destination}
@@ -223,6 +225,8 @@ def submit(parts: Runtime, record: Record) -> None:
     created, admitted = parts.journal.submit(record.id, record.asked_fields, told, dispatch.text(baton), terms)
     if created[0] == "BUSY":
         raise _busy(record.domain, created[1])
+    if created[0] == "TAKEN":
+        raise Rejected(f"{record.id} is the id of another migration", code="id-taken")
     if admitted[0] == "OK":
         metrics.admission_wait_seconds.labels(record.priority).observe(int(admitted[1]) / 1000)
         dispatch.send(parts.inventory, baton.document())

@@ -14,10 +14,12 @@ from celery import Celery
 from celery.signals import setup_logging
 
 from worker import log
-from worker.contract import CANCEL, MIGRATE, SCHEDULER_QUEUE
+from worker.contract import BATCH, CANCEL, CONTROL, DRAIN, MIGRATE, REBALANCE, RETURN, SCHEDULER_QUEUE
 from worker.errors import SettingsError
 from worker.settings import Settings, current
 
+SERVED_AGAIN = (MIGRATE, CANCEL, BATCH, REBALANCE, DRAIN, RETURN, CONTROL)
+"""The requests that change nothing where they are served twice."""
 SERVER = {
     # A half-open connection otherwise hangs a worker's main loop for ever.
     "socket_timeout": 5,
@@ -39,7 +41,7 @@ def create_app(settings: Settings) -> Celery:
         task_default_queue=SCHEDULER_QUEUE,
         task_acks_late=False,
         # Not tune: served again after another wish, it would undo that one. Who gets no answer asks again.
-        task_annotations={name: {"acks_late": True} for name in (MIGRATE, CANCEL)},
+        task_annotations={name: {"acks_late": True} for name in SERVED_AGAIN},
         task_ignore_result=True,
         worker_disable_prefetch=True,
         worker_prefetch_multiplier=1,

@@ -9,8 +9,9 @@ migration id, no error text.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
+from typing import TypeVar
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
@@ -26,33 +27,48 @@ PAUSE = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10)
 ROUNDS = (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100, 200)
 
 
-class Migrations(Collector):
-    """The journal's count of outcomes, as the leading scheduler last read it; empty in every other process."""
+Labels = TypeVar("Labels", bound=tuple[str, ...])
 
-    name = "vmrelay_migrations_total"
-    documentation = (
-        "Migrations that ended, by flag set (sorted, lower case, joined by commas), outcome and error code. "
-        "Counted in the journal, once for each; only the leading scheduler shows it."
-    )
-    labels = ("driver", "flags", "outcome", "reason")
 
-    def __init__(self) -> None:
-        self._counts: Mapping[tuple[str, str, str, str], int] = {}
+class Counted(Collector):
+    """A count that the journal keeps, as the leading scheduler last read it; empty in every other process."""
 
-    def show(self, counts: Mapping[tuple[str, str, str, str], int]) -> None:
+    def __init__(self, name: str, documentation: str, labels: tuple[str, ...]) -> None:
+        self.name, self.documentation, self.labels = name, documentation, labels
+        self._counts: Sequence[tuple[tuple[str, ...], int]] = ()
+        REGISTRY.register(self)
+
+    def show(self, counts: Mapping[Labels, int]) -> None:
         """Replace what is served; nothing where another scheduler leads."""
-        self._counts = counts
+        self._counts = sorted(counts.items())
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """What a scrape gets."""
         family = CounterMetricFamily(self.name, self.documentation, labels=self.labels)
-        for values, number in sorted(self._counts.items()):
+        for values, number in self._counts:
             family.add_metric(values, number)
         yield family
 
 
-migrations = Migrations()
-REGISTRY.register(migrations)
+migrations = Counted(
+    "vmrelay_migrations_total",
+    "Migrations that ended, by flag set (sorted, lower case, joined by commas), outcome and error code. "
+    "Counted in the journal, once for each; only the leading scheduler shows it.",
+    ("driver", "flags", "outcome", "reason"),
+)
+batch_items = Counted(
+    "vmrelay_batch_items_total",
+    "Moves of batches that ended, by kind of batch and outcome: moved, failed, skipped. "
+    "Counted in the journal; only the leading scheduler shows it.",
+    ("kind", "outcome"),
+)
+batches = Gauge("vmrelay_batches", "Batches that have not finished.", ["state"])
+batch_seconds = Histogram(
+    "vmrelay_batch_duration_seconds",
+    "From a batch being asked for to its end.",
+    ["kind"],
+    buckets=(1, 5, 15, 60, 300, 900, 3600, 7200, 14400, 28800, 86400),
+)
 migration_seconds = Histogram(
     "vmrelay_migration_duration_seconds",
     "From a migration's start (its slots taken) to its end, all attempts.",
@@ -148,7 +164,7 @@ network_slots_used = Gauge("vmrelay_network_slots_used", "Slots of the migration
 network_slots_limit = Gauge(
     "vmrelay_network_slots_limit", "How many the migration network has, as now in force.", ["network"]
 )
-LEADERS = (pending, pending_oldest_seconds, slots_used, slots_limit, network_slots_used, network_slots_limit)
+LEADERS = (batches, pending, pending_oldest_seconds, slots_used, slots_limit, network_slots_used, network_slots_limit)
 """Gauges of the whole relay: empty in every process but the scheduler that leads."""
 waiting = Gauge("vmrelay_waiting_migrations", "Migrations that wait, by what for.", ["state"])
 interrupted = Counter(
@@ -241,6 +257,7 @@ class Leaving:
 def lead_no_more() -> None:
     """Show nothing of what is the leading scheduler's to show."""
     migrations.show({})
+    batch_items.show({})
     for gauge in LEADERS:
         gauge.clear()
 

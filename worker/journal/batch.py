@@ -31,6 +31,8 @@ class Item:
     ``replaced`` (a later plan of the same batch does without it; not counted)."""
     migration: str = ""
     """Its id: ``<batch>.<n>``, and ``<batch>.<n>.<try>`` when it is asked again."""
+    left: bool = False
+    """The plan leaves it where it is, for the reason that ``code`` and ``why`` tell: skipped from the start."""
     code: str = ""
     """Why it failed or was skipped, as a stable code."""
     why: str = ""
@@ -46,7 +48,7 @@ class Item:
             "destination": self.destination,
             "after": list(self.after),
             "planned": self.planned,
-        }
+        } | ({"left": self.code, "why": self.why} if self.left else {})
         return json.dumps({name: value for name, value in told.items() if value})
 
     def document(self) -> dict[str, Any]:
@@ -56,7 +58,7 @@ class Item:
             "domain": self.domain,
             "uuid": self.uuid or None,
             "source": self.source or None,
-            "destination": self.destination,
+            "destination": self.destination or None,
             "after": list(self.after),
             "planned": self.planned or None,
             "state": self.state,
@@ -75,11 +77,12 @@ def item_of(n: int, asked: str, fate: str | None) -> Item:
         domain=told["domain"],
         uuid=told.get("uuid", ""),
         source=told.get("source", ""),
-        destination=told["destination"],
+        destination=told.get("destination", ""),
         after=tuple(told.get("after", ())),
         planned=told.get("planned", ""),
         state=became.get("state", "waiting"),
         migration=became.get("migration", ""),
+        left="left" in told,
         code=became.get("code", ""),
         why=became.get("why", ""),
     )

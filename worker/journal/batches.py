@@ -14,6 +14,12 @@ from worker.journal.scripting import Scripts
 CHUNK = 500
 """So many moves are written, skipped or asked anew in one step: Redis serves nobody else meanwhile."""
 
+BRIEF = (
+    "kind", "state", "hosts", "priority", "requested_by", "reason", "request", "hold", "abort", "total", "moved",
+    "failed", "skipped", "replans", "plans", "exhausted", "renew", "filled", "expected", "base", "revision", "created",
+    "started", "last",
+)  # fmt: skip
+
 
 def _texts(fields: Mapping[str, object]) -> str:
     """Fields of a hash: text as it is, everything else as JSON."""
@@ -60,12 +66,12 @@ class Batches(Scripts):
         answer = self._run("batch-begin", ident, json.dumps(told))
         return str(answer[1]) if answer[0] == "OK" else ""
 
-    def feedable(self, ident: str, windows: Mapping[str, tuple[int, int]], most: int) -> list[tuple[Item, str]]:
+    def feedable(self, ident: str, limits: Mapping[str, tuple[int, int]], most: int) -> list[tuple[Item, str]]:
         """Moves that can be asked for now, each with the id of its migration (``batch-feed.lua``).
 
-        ``windows``: how many of this batch may be asked for at once that leave and enter each host.
+        ``limits``: how many may leave and enter each host at once, as the settings say; some more are asked for.
         """
-        told = {host: {"out": outgoing, "in": incoming} for host, (outgoing, incoming) in windows.items()}
+        told = {host: {"out": outgoing, "in": incoming} for host, (outgoing, incoming) in limits.items()}
         flat = self._run("batch-feed", ident, json.dumps(told), most)
         rows = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
         return [(item_of(int(n), text, None), str(migration)) for n, text, migration in rows]
@@ -148,6 +154,19 @@ class Batches(Scripts):
             if batch:
                 owned.setdefault(batch, []).append(migration)
         return owned
+
+    def open_batches(self) -> list[Batch]:
+        """Every batch that has not finished, oldest first, without what only people read: left, notes."""
+        idents = self.client.zrange(self._key("batches"), 0, -1)
+        pipe = self.client.pipeline(transaction=False)
+        for ident in idents:
+            pipe.hmget(self._key("b", ident), BRIEF)
+            pipe.scard(self._key("b", ident, "asked"))
+        rows = pipe.execute()
+        return [
+            batch_of(ident, {n: v for n, v in zip(BRIEF, raw, strict=True) if v}, int(asked), ())
+            for ident, raw, asked in zip(idents, rows[::2], rows[1::2], strict=True)
+        ]
 
     def items(self, ident: str, first: int = 1, most: int | None = None) -> list[Item]:
         """The moves of a batch in order, from number ``first`` on, ``most`` of them at most."""

@@ -44,7 +44,8 @@ end
 -- retry
 if state == 'planning' or state == 'cancelling' or (kind ~= 'list' and state ~= 'finished') then return {'OVER', state} end
 local again, failed, depends = of_batch(id, 'again'), of_batch(id, 'failed'), of_batch(id, 'depends')
-if redis.call('SCARD', failed) + redis.call('SCARD', depends) == 0 then return {'NONE', state} end
+local exhausted = redis.call('HEXISTS', batch, 'exhausted') == 1
+if redis.call('SCARD', failed) + redis.call('SCARD', depends) == 0 and not exhausted then return {'NONE', state} end
 if state == 'finished' then
   batch_kept(id)
   redis.call('ZREM', prefix .. 'batches:ended', id)

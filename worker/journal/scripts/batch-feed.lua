@@ -1,14 +1,20 @@
 -- Which moves of a running batch can be asked for now: few for each lane, so that slots are always busy and the queue
 -- stays short. A lane that has enough of them, or nothing more, is not looked at again until one of its moves ends.
--- ARGV: id, windows (JSON: host -> {out, in}: so many may be asked for at once), how many
+-- ARGV: id, limits of the settings (JSON: host -> {out, in}), how many
 -- a flat list of n, move (JSON), migration
 if redis.call('HGET', of_batch(id), 'state') ~= 'running' then return {} end
-local windows, most, found, at = cjson.decode(ARGV[2]), tonumber(ARGV[3]), {}, now()
+local limits, most, found, at = cjson.decode(ARGV[2]), tonumber(ARGV[3]), {}, now()
+local MORE = 2 -- than have room, so that one stands ready where a slot is given back
+
+local function window(host, direction)
+  local limit = limits[host] and limits[host][direction]
+  return limit and set_limit(direction .. ':' .. host, limit) + MORE or 1000
+end
+
 local lanes, ready = of_batch(id, 'lanes'), of_batch(id, 'ready')
 for _, lane in ipairs(redis.call('ZRANGE', lanes, 0, most - 1)) do
   local source, destination = string.match(lane, '^(.-)>(.*)$')
-  local out, into = windows[source], windows[destination]
-  local room = math.min(out and out.out or 1000, into and into['in'] or 1000)
+  local room = math.min(window(source, 'out'), window(destination, 'in'))
   room = room - tonumber(redis.call('HGET', of_batch(id, 'load'), lane) or 0)
   room = math.min(room, most - #found / 3)
   local waiting = room > 0 and redis.call('ZRANGEBYLEX', ready, '[' .. lane .. '\n', '(' .. lane .. '\n:', 'LIMIT', 0, room) or {}
