@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TextIO
 
-from worker.cli.words import clean
+from worker.cli.words import clean, many
 from worker.contract.plans import HostView, Plan
 
 FEW = 40
@@ -97,8 +98,9 @@ def picture(plan: Plan, width: int, letters: Letters) -> list[str]:
     if not plan.hosts:
         return ["the plan names no hosts"]
     lines = _bars(plan.hosts, width, letters) if len(plan.hosts) <= FEW else _strips(plan.hosts, width, letters)
-    moves = f"{plan.totals.moves} moves, {plan.totals.gib:.1f} GiB"
-    return [*lines, f"{moves}; hosts above a ceiling: {plan.totals.hot_before} {letters.arrow} {plan.totals.hot_after}"]
+    moves = f"{many(plan.totals.moves, 'move')}, {plan.totals.gib:.1f} GiB"
+    end = f"{moves}; hosts above a ceiling: {plan.totals.hot_before} {letters.arrow} {plan.totals.hot_after}"
+    return [*lines, *wrap(end, width)]
 
 
 def _bars(hosts: Sequence[HostView], width: int, letters: Letters) -> list[str]:
@@ -112,7 +114,7 @@ def _bars(hosts: Sequence[HostView], width: int, letters: Letters) -> list[str]:
             ceiling = getattr(host, f"ceiling_{kind}")
             was = bar(before, before, ceiling, room, letters)
             will = bar(after, after, ceiling, room, letters)
-            note = heat(host) if label else f"{host.before.guests}{letters.arrow}{host.after.guests} guests"
+            note = heat(host) if label else f"{host.before.guests}{letters.arrow}{many(host.after.guests, 'guest')}"
             lines.append(
                 f"{label:<{name}} {kind:<6} {was}{percent(before)}{arrow}{will}{percent(after)}  {note}".rstrip()
             )
@@ -134,9 +136,9 @@ def _strips(hosts: Sequence[HostView], width: int, letters: Letters) -> list[str
         ("hot before", [host.name for host in ordered if hot_before(host)]),
         ("hot after", [host.name for host in ordered if hot_after(host)]),
     ):
-        lines.append(f"{label}: {some(found)}")
+        lines += wrap(f"{label}: {some(found)}", width)
     scale = f"{letters.levels[0]!r} is an empty host, {letters.levels[-1]!r} a full one"
-    return [f"{len(hosts)} hosts, each a letter: {scale}; fullest first", *lines]
+    return [*wrap(f"{len(hosts)} hosts, each a letter: {scale}; fullest first", width), *lines]
 
 
 def _cell(load: float, letters: Letters) -> str:

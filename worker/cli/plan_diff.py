@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.cli import plan_words
-from worker.cli.words import clean
+from worker.cli.words import clean, many
 from worker.contract.plans import Plan, Step
 
 POINT = 0.01
@@ -130,7 +130,7 @@ def lines(found: Difference, arrow: str) -> list[str]:
     told += [f"+ {_journey(each, arrow)}" for each in found.added]
     told += [f"~ {_journey(each, arrow)} (before: {old})" for each, old in found.elsewhere]
     told += [f"host {name}: {old} {arrow} {new}" for name, old, new in found.hosts]
-    return [*told, f"{found.same} guests go where they went before" if not found.none else "the moves are the same"]
+    return [*told, f"as before: {many(found.same, 'guest')}" if not found.none else "the moves are the same"]
 
 
 def _journey(journey: Journey, arrow: str) -> str:

@@ -15,7 +15,7 @@ MOST_ROWS = 16
 KINDS = ("memory", "cpu")
 
 
-def many(plan: Plan, top: float, left: float, width: float) -> tuple[float, list[str]]:
+def heat_map(plan: Plan, top: float, left: float, width: float) -> tuple[float, list[str]]:
     """The parts of the picture below the header, and where they end."""
     ordered = sorted(plan.hosts, key=lambda host: (-max(host.before.memory, host.before.cpu), host.name))
     half = (width - GAP) / 2

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from worker.cli import plan_words
 from worker.cli.plan_bars import FEW, hot_after, hot_before
-from worker.cli.plan_heat import many
+from worker.cli.plan_heat import heat_map
 from worker.cli.svg import number, page, rect, short, tag, text, title
+from worker.cli.words import many
 from worker.contract.plans import HostView, Load, Plan, Step
 
 WIDTH = 960.0
@@ -38,7 +39,7 @@ def svg(plan: Plan) -> str:
         bottom, rows = _few(plan, top)
         parts += rows
     else:
-        bottom, cells = many(plan, top, MARGIN, WIDTH - 2 * MARGIN)
+        bottom, cells = heat_map(plan, top, MARGIN, WIDTH - 2 * MARGIN)
         parts += cells
     return page(WIDTH, bottom + MARGIN, f"Plan {plan.id}: {plan_words.wanted(plan.goal)}", parts)
 
@@ -47,8 +48,8 @@ def _header(plan: Plan) -> tuple[float, list[str]]:
     all_ = plan.totals
     lines = [
         f"{plan_words.wanted(plan.goal, plan.hosts)}",
-        f"{all_.moves} moves, {all_.gib:.1f} GiB, about {plan_words.about(all_.seconds)}; hosts above a ceiling: "
-        f"{all_.hot_before} → {all_.hot_after}; {plan_words.status(plan)}",
+        f"{many(all_.moves, 'move')}, {all_.gib:.1f} GiB, about {plan_words.about(all_.seconds)}; "
+        f"hosts above a ceiling: {all_.hot_before} → {all_.hot_after}; {plan_words.status(plan)}",
     ]
     parts = [text(MARGIN, 36, f"Plan {short(plan.id, 60)}", "strong")]
     parts += [text(MARGIN, 56 + 18 * n, short(line, 140), "dim") for n, line in enumerate(lines)]
@@ -89,7 +90,7 @@ def _few(plan: Plan, top: float) -> tuple[float, list[str]]:
         y = rows[host.name]
         name = short(host.name, 15)
         parts.append(tag("g", title(host.name), text(MARGIN, y + 15, name, "strong")))
-        parts.append(text(MARGIN, y + 31, f"{host.before.guests} → {host.after.guests} guests", "dim small"))
+        parts.append(text(MARGIN, y + 31, f"{host.before.guests} → {many(host.after.guests, 'guest')}", "dim small"))
         parts += _bars(LEFT, y, host, host.before, 0.0, hot=hot_before(host))
         parts += _bars(RIGHT, y, host, host.after, host.peak_memory, hot=hot_after(host))
     bottom = first + pitch * len(plan.hosts)

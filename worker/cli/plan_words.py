@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from worker.cli.plan_bars import some
-from worker.cli.words import clean, duration
+from worker.cli.words import clean, duration, many
 from worker.contract.plans import Gain, Goal, HostView, Impossible, Left, Plan, Spread, Step
 
 SHARES = (0.5, 0.8, 0.95)
@@ -38,7 +38,7 @@ def wanted(goal: Goal, hosts: Sequence[HostView] = ()) -> str:
         case "consolidate":
             return f"as few hosts in use as possible{where}"
         case "place":
-            return f"{len(goal.targets)} guests on given hosts"
+            return f"{many(len(goal.targets), 'guest')} on given hosts"
     if goal.ceiling_percent is not None:
         return f"every host at most {goal.ceiling_percent:g} % full{where}"
     return f"every host at most {goal.ceiling_points:g} points above the mean{ceilings(hosts)}{where}"
@@ -66,9 +66,9 @@ def status(plan: Plan) -> str:
         case "bounded":
             return "no bound is known"
         case "best-effort":
-            short = [f"{len(plan.left)} guests stay that should go"] if plan.left else []
-            short += [f"{len(plan.stuck)} moves have no order"] if plan.stuck else []
-            short += [f"{plan.totals.hot_after} hosts stay above a ceiling"] if plan.totals.hot_after else []
+            short = [f"not moved: {many(len(plan.left), 'guest')}"] if plan.left else []
+            short += [f"without an order: {many(len(plan.stuck), 'move')}"] if plan.stuck else []
+            short += [f"above a ceiling: {many(plan.totals.hot_after, 'host')}"] if plan.totals.hot_after else []
             gap = f", gap {100 * plan.gap:.1f} %" if plan.gap is not None else ""
             return f"best effort{gap}: {', '.join(short) or 'not everything that was asked for'}"
     return "impossible"
@@ -77,7 +77,7 @@ def status(plan: Plan) -> str:
 def limits(goal: Goal) -> str:
     """What a plan was not to exceed."""
     told = (
-        f"{goal.max_moves} moves" if goal.max_moves is not None else "",
+        many(goal.max_moves, "move") if goal.max_moves is not None else "",
         f"{goal.max_gib:g} GiB" if goal.max_gib is not None else "",
         f"{goal.max_minutes:g} min" if goal.max_minutes is not None else "",
         f"memory of a host {goal.most_percent:g} %",
@@ -93,7 +93,8 @@ def header(plan: Plan, now: float) -> list[Row]:
     """What the plan is, for what, on which data, and how good."""
     guests = sum(host.before.guests for host in plan.hosts)
     rows = [
-        ("plan", f"{plan.id}, {len(plan.hosts)} hosts, {guests} guests{_made(plan, now)}"),
+        ("plan", f"{plan.id}, {many(len(plan.hosts), 'host')}, {many(guests, 'guest')}"),
+        ("made", _made(plan, now)),
         ("goal", wanted(plan.goal, plan.hosts)),
         ("loads", _age(plan)),
         ("limits", limits(plan.goal)),
@@ -108,7 +109,7 @@ def _made(plan: Plan, now: float) -> str:
     at = datetime.fromtimestamp(plan.made, UTC).astimezone().isoformat(" ", "seconds")
     took = f" in {plan.spent_seconds:.1f} s" if plan.spent_seconds else ""
     ago = f" ({about(now - plan.made)} ago)" if now - plan.made >= 60 else ""
-    return f", made {at}{took}{ago}"
+    return f"{at}{took}{ago}"
 
 
 def _age(plan: Plan) -> str:
@@ -128,8 +129,8 @@ def totals(plan: Plan, arrow: str) -> list[Row]:
         ("moves", f"{all_.moves}, {all_.gib:.1f} GiB{bounced}"),
         (
             "time",
-            f"{about(all_.seconds)} with up to {all_.peak_concurrent} at once; one by one "
-            f"{about(all_.serial_seconds)}; no order is under {about(all_.bound_seconds)}",
+            f"{about(all_.seconds)}, up to {all_.peak_concurrent} at once; one by one "
+            f"{about(all_.serial_seconds)}; at best {about(all_.bound_seconds)}",
         ),
     ]
     rows = rows if all_.moves else []
@@ -185,5 +186,5 @@ def gains(plan: Plan) -> str:
         point = next((gain for gain in plan.gains if gain.moves and 1 - gain.excess_left >= share), None)
         if point is not None and point not in found and point.moves < plan.totals.moves:
             found.append(point)
-    told = [f"{each.moves} moves ({each.gib:.1f} GiB) {100 * (1 - each.excess_left):.0f} %" for each in found]
+    told = [f"{many(each.moves, 'move')} ({each.gib:.1f} GiB) {100 * (1 - each.excess_left):.0f} %" for each in found]
     return f"of what is above the ceilings is gone after {', '.join(told)}" if told else ""

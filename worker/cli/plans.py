@@ -26,7 +26,8 @@ MOST_STEPS = 20
 MOST_HOSTS = 40
 MOST_LEFT = 20
 """So many rows of each table, unless all of them are asked for."""
-BAR = 10
+BAR = 8
+RIGHT = ("guests", "peak", "out/in")
 FORMATS = ("table", "json", "svg", "markdown")
 
 
@@ -37,7 +38,7 @@ def show_plan(plan: Plan, output: str = "table", *, verbose: bool = False) -> No
     """
     match output:
         case "json":
-            click.echo(plan.model_dump_json(indent=2))
+            client.as_json(plan.model_dump(mode="json"))
         case "svg":
             from worker.cli.plan_picture import svg
 
@@ -181,31 +182,34 @@ def _steps(steps: Sequence[Step]) -> Table:
 
 
 def _hosts(hosts: Sequence[HostView], letters: Letters) -> Table:
+    from rich.table import Table
     from rich.text import Text
 
-    table = _table("host", "guests", "cpu", "", "memory", "", "peak", "out", "in", "", right=("guests", "out", "in"))
+    table = Table(box=None, pad_edge=False)
+    table.add_column("host", no_wrap=True, overflow="ellipsis")  # long names give way, nothing else does
+    wide = 2 * 3 + len(letters.arrow) + 3 + BAR
+    for column, least in (("guests", 6), ("cpu", wide), ("memory", wide), ("peak", 4), ("out/in", 6), ("", 8)):
+        table.add_column(column, no_wrap=True, min_width=least, justify="right" if column in RIGHT else "left")
     tightest = max(hosts, key=lambda host: host.peak_memory)
     for host in hosts:
         before, after = host.before, host.after
-        notes = [heat(host), "tightest" if host is tightest and host.incoming else ""]
+        note = heat(host) or ("tightest" if host is tightest and host.incoming else "")
         table.add_row(
             Text(host.name),
             f"{before.guests}{letters.arrow}{after.guests}",
-            _pair(before.cpu, after.cpu, letters),
-            Text(bar(before.cpu, after.cpu, host.ceiling_cpu, BAR, letters)),
-            _pair(before.memory, after.memory, letters),
-            Text(bar(before.memory, after.memory, host.ceiling_memory, BAR, letters)),
+            Text(_load(before.cpu, after.cpu, host.ceiling_cpu, letters)),
+            Text(_load(before.memory, after.memory, host.ceiling_memory, letters)),
             percent(host.peak_memory),
-            str(host.outgoing),
-            str(host.incoming),
-            Text(", ".join(note for note in notes if note)),
+            f"{host.outgoing}/{host.incoming}",
+            Text(note),
             style="bold" if hot_after(host) else "",
         )
     return table
 
 
-def _pair(before: float, after: float, letters: Letters) -> str:
-    return f"{100 * before:3.0f}{letters.arrow}{100 * after:.0f} %"
+def _load(before: float, after: float, ceiling: float, letters: Letters) -> str:
+    figures = f"{100 * before:3.0f}{letters.arrow}{100 * after:.0f}%"
+    return f"{figures:<{8 + len(letters.arrow)}}{bar(before, after, ceiling, BAR, letters)}"
 
 
 def notable(hosts: Sequence[HostView], most: int = MOST_HOSTS // 2) -> list[HostView]:

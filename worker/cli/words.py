@@ -64,6 +64,11 @@ def clean(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
+def many(number: int, one: str) -> str:
+    """A number of things: ``1 move``, ``2 moves``."""
+    return f"{number} {one}" if number == 1 else f"{number} {one}s"
+
+
 def size(count: float) -> str:
     """Bytes with a unit: ``1.5 GiB``."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
