@@ -42,6 +42,11 @@ class Terms:
     half_life_seconds: float = 60
     ageing_seconds: float = 900
 
+    @property
+    def network_names(self) -> list[str]:
+        """All networks, those without a limit, too."""
+        return sorted({room.network for room in self.hosts.values() if room.network} | set(self.networks))
+
     def text(self, *hosts: str) -> str:
         """As the scripts read it: for all hosts, or for those that are named."""
         named = {name: self.hosts[name] for name in hosts if name in self.hosts} if hosts else self.hosts

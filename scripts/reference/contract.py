@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from worker import errors
 from worker.contract import (
     CANCEL,
+    LIMITS,
     MIGRATE,
     PHASE,
     PROGRESS,
@@ -23,6 +24,7 @@ from worker.contract import (
     SCHEDULER_QUEUE,
     TUNE,
     TUNING_RANGES,
+    LimitsRequest,
     MigrateRequest,
     ResolveRequest,
     RetryRequest,
@@ -176,6 +178,10 @@ def contract() -> str:
         + " The JSON Schema is [retry-request.schema.json](retry-request.schema.json). `answer` is `asked`, and "
         "`migration` the id of the new migration, whose `reason` names the old one; or `hastened`, where the migration "
         "waited for its next attempt, which may start at once.",
+        _arguments(LIMITS, LimitsRequest)
+        + " `cluster` takes `migrations`. `limits` of the answer holds `hosts` (`outgoing` and `incoming` of each, and "
+        "`at_most`, what its agent has threads for), `networks` and `migrations`; each of them with `used`, the `limit` "
+        "in force and what was `asked` for.",
         _states(),
         "## Result document\n\nWhat the task returns, `AsyncResult(id).result` holds, and `-o json` prints.\n\n"
         + table(["field", "meaning"], [[code(name), text] for name, text in RESULT.items()])
@@ -200,6 +206,7 @@ def _tasks() -> str:
         [code(TUNE), code(SCHEDULER_QUEUE), "the fields below, by name", "`migration`, `tuning`, `answer`"],
         [code(RESOLVE), code(SCHEDULER_QUEUE), "the fields below, by name", "`migration`, `answer`"],
         [code(RETRY), code(SCHEDULER_QUEUE), "the fields below, by name", "`migration`, `answer`"],
+        [code(LIMITS), code(SCHEDULER_QUEUE), "the fields below, by name", "`changed`, `limits`"],
     ]
     return (
         "## Tasks and queues\n\n"

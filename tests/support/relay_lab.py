@@ -52,6 +52,8 @@ poll_seconds = 0.05
 inventory_seconds = 0.3
 drain_seconds = 60
 log_level = "debug"
+[admission]
+heavy_memory_gib = 100000 # sizes are how long guests move, here
 [retry]
 initial = 0.05
 maximum = 0.2

@@ -7,6 +7,7 @@ import json
 import click
 import pytest
 from click.testing import CliRunner
+from terms import terms_text
 
 from worker.cli.main import cli
 from worker.cli.tuning import await_tuned, check_value
@@ -27,7 +28,7 @@ def journal(redis_url: str) -> Journal:
     book = Journal(connect(redis_url))
     for host in ("alpha", "beta"):
         book.lease(host, {"incarnation": host}, 60)
-    assert book.submit(IDENT, FIELDS, {}, "{}", (1, 1))[1] == ["OK"]
+    assert book.submit(IDENT, FIELDS, {}, "{}", terms_text(1, 1))[1][0] == "OK"
     assert book.claim(IDENT, 1, 1, "begin", "{}", "t-1", "alpha", ("", "", 0)).won
     book.advance(IDENT, "t-1", "perform", "{}", RUN, {}, 1000)
     assert book.claim(IDENT, 1, 1, "perform", "{}", "t-2", "alpha", ("", "", 0)).won

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 from redis._parsers.base import BaseParser
+from terms import terms_text
 
 from tasks.watch import patiently
 from worker.embedded import EmbeddedRedis
@@ -85,11 +86,11 @@ def test_a_full_redis_begins_nothing_and_ends_everything(book: Journal) -> None:
     card = {"incarnation": "1", "pid": 1}
     for host in ("alpha", "beta"):
         book.lease(host, card, 60)
-    created, admitted = book.submit("one", fields, {}, "{}", (1, 1))
+    created, admitted = book.submit("one", fields, {}, "{}", terms_text(1, 1))
     assert (created[0], admitted[0]) == ("OK", "OK")
     book.client.config_set("maxmemory", 1)
     with pytest.raises(redis.ResponseError) as refused:
-        book.submit("two", fields | {"uuid": "v"}, {}, "{}", (1, 1))
+        book.submit("two", fields | {"uuid": "v"}, {}, "{}", terms_text(1, 1))
     assert trouble(refused.value) is Trouble.FULL
     assert not book.client.keys("vmrelay:m:two*")
     assert book.holder("v") is None

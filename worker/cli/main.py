@@ -30,6 +30,7 @@ COMMANDS = {
     "batch": "batch",
     "plan": "plan",
     "hosts": "hosts",
+    "limits": "limits",
     "drain": "drains",
     "rolling": "rolling",
     "doctor": "doctor",

@@ -15,8 +15,8 @@ for host, own in pairs(terms.hosts) do
     at_most = limits.most,
   }
 end
-for network, own in pairs(terms.nets) do
-  local limit = set_limit('net:' .. network, own)
+for network in pairs(networks_of(terms)) do
+  local limit = set_limit('net:' .. network, terms.nets[network])
   told.networks[network] = {used = used(network_slots(network)), limit = limit, asked = limit}
 end
 local all = set_limit('all', terms.all)

@@ -157,7 +157,11 @@ for _, source in ipairs(redis.call('SMEMBERS', prefix .. 'sources')) do
   if terms.hosts[source] and not closed(source) then gather(source) end
 end
 
-table.sort(waiting, function(one, other) return one.since < other.since end)
+table.sort(waiting, function(one, other)
+  if one.since ~= other.since then return one.since < other.since end
+  if one.source ~= other.source then return one.source < other.source end
+  return one.flow < other.flow
+end)
 for _, line in ipairs(waiting) do
   local of = #chosen < most and first_lane(line.source, line.flow)
   if of then

@@ -5,7 +5,7 @@
 local terms, at, given = cjson.decode(ARGV[2]), now(), {}
 local sets = {}
 for host in pairs(terms.hosts) do sets[slots(host, 'out')], sets[slots(host, 'in')] = {}, {} end
-for network in pairs(terms.nets) do sets[network_slots(network)] = {} end
+for network in pairs(networks_of(terms)) do sets[network_slots(network)] = {} end
 for _, flow in ipairs(redis.call('HKEYS', prefix .. 'usage')) do sets[flow_slots(flow)] = {} end
 
 local active = {}

@@ -63,6 +63,16 @@ local function host_limits(terms, host)
   return {out = share, ['in'] = math.min(into, most - share), most = most}
 end
 
+-- All networks, by name; those without a limit, too.
+local function networks_of(terms)
+  local names = {}
+  for network in pairs(terms.nets) do names[network] = true end
+  for _, own in pairs(terms.hosts) do
+    if own.net then names[own.net] = true end
+  end
+  return names
+end
+
 -- A slot set: what is taken of it, and of what; `plain` is the limit for whoever is not urgent.
 local function pool(name, taken, limit, kept)
   return {name = name, used = taken, limit = limit, plain = limit > kept and limit - kept or limit}
