@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import click
 
 from worker.cli import client
 from worker.cli.options import migration_of, shared_options
 from worker.contract import Priority
-from worker.errors import Unavailable
 
 EPILOG = (
     "Every migration of it takes the flags and parameters of 'vmrelay migrate' that are not about one domain: "
@@ -57,19 +55,10 @@ def begun(task: str, arguments: dict[str, Any]) -> str:
 
     Raises ``Rejected`` with the scheduler's own code, ``Unavailable`` where none takes the request.
     """
-    from worker.app import app
-
-    book = client.journal()
+    client.journal()
     ident = str(arguments.get("batch") or f"b-{uuid.uuid4().hex[:12]}")
-    # Where the batch is there already, an old refusal of the same id is not this one's.
-    known = book.batch(ident) is not None
-    client.enqueue(task, arguments, ident)
-    deadline = time.monotonic() + client.ACCEPT_SECONDS
-    while time.monotonic() < deadline:
-        if known or book.batch(ident) is not None:
-            return ident
-        result = app.AsyncResult(ident)
-        if result.failed():
-            raise client.refusal_of(cast(Exception, result.result))
-        time.sleep(0.05)
-    raise Unavailable("no scheduler has taken the request; is one running? (vmrelay doctor)")
+    # The task has an id of its own: under the batch's, nothing would be answered before the batch is over.
+    answer = client.ask(task, arguments | {"batch": ident})
+    if answer["answer"] == "same":
+        click.echo(f"there is this batch already: {ident} ({answer['state']}); nothing is done twice", err=True)
+    return ident
