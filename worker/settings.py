@@ -173,6 +173,13 @@ class RuleSettings(BaseModel):
     reason: str = ""
     """Shown where the rule keeps a domain from being moved."""
 
+    @model_validator(mode="after")
+    def _whole(self) -> RuleSettings:
+        needed = {"among": self.parts, "requires": self.labels}
+        if not needed.get(self.kind, True):
+            raise ValueError(f"a rule of the kind {self.kind} needs {'parts' if self.kind == 'among' else 'labels'}")
+        return self
+
 
 class PlanningSettings(BaseModel):
     """Defaults of rebalancing and draining."""
@@ -330,7 +337,8 @@ def load(**overrides: object) -> Settings:
     beside = base.parent if base else Path()
     if not settings.state_dir.is_absolute():
         root = Path() if "VMRELAY_STATE_DIR" in os.environ else beside
-        settings.state_dir = (root / settings.state_dir).absolute()
+        # Without '..': sockets below it are named in URIs, and compared with them.
+        settings.state_dir = Path(os.path.abspath(root / settings.state_dir))
     if settings.simulator_file and not settings.simulator_file.is_absolute():
         settings.simulator_file = (beside / settings.simulator_file).absolute()
     for host in settings.hosts.values():
