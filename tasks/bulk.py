@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
-from tasks.hosts import refuse_uncordon
+from tasks.hosts import refuse_drain, refuse_uncordon
 from tasks.planner.check import outdated
 from worker import fleet
 from worker.contract import BatchRequest, DrainRequest, Goal, Plan, RebalanceRequest, ReturnRequest, canonical
@@ -34,8 +35,8 @@ SETTABLE = ("ceiling_points", "most_percent", "price_per_move_gib", "plan_second
 def begin(parts: Runtime, ident: str, request: Request) -> tuple[str, str]:
     """Journal a batch: ``accepted`` or, where this request made it before, ``same``; and its state.
 
-    Raises ``Rejected``: ``malformed``, ``unknown-host``, ``plan-outdated``, what speaks against uncordoning, or
-    ``batch-exists`` where the id is that of another batch or migration.
+    Raises ``Rejected``: ``malformed``, ``unknown-host``, ``plan-outdated``, what speaks against draining or
+    uncordoning, or ``batch-exists`` where the id is that of another batch or migration.
     """
     if len(ident) > LONGEST:
         raise Rejected(f"a batch's id has at most {LONGEST} characters", code="malformed")
@@ -62,6 +63,9 @@ def begin(parts: Runtime, ident: str, request: Request) -> tuple[str, str]:
         )
     if answer == "OK":
         logger.info("batch", batch=ident, kind=fields["kind"], moves=moves)
+        if isinstance(request, DrainRequest):  # at once: another drain of these hosts is refused from now on
+            for host in request.hosts:
+                parts.journal.cordon(host, request.requested_by, request.reason, ident)
     return ("same", state) if answer == "SAME" else ("accepted", "planning")
 
 
@@ -94,6 +98,8 @@ def _to_be_replanned(parts: Runtime, request: Request) -> bool:
         host = parts.inventory.host(name)
         if isinstance(request, ReturnRequest):
             refuse_uncordon(parts, host)
+    if isinstance(request, DrainRequest):
+        refuse_drain(parts, request.hosts)
     if not isinstance(request, BatchRequest) or request.plan is None:
         return False
     changed = _changed(parts, request.plan)
@@ -171,7 +177,7 @@ def items_of_plan(plan: Plan, base: int = 0) -> list[Item]:
 # -- goals ------------------------------------------------------------------------------------------------
 
 
-def goal_of(batch: Batch, settings: PlanningSettings, homes: dict[str, str]) -> Goal:
+def goal_of(batch: Batch, settings: PlanningSettings, homes: Mapping[str, str]) -> Goal:
     """What a batch is planned for. Pure; ``homes`` are those of the guests that it brings back, by uuid."""
     wanted = Goal.model_validate({"kind": "balance"} | (batch.request.get("goal") or {}))
     given = set(batch.request.get("goal") or {})
@@ -181,5 +187,5 @@ def goal_of(batch: Batch, settings: PlanningSettings, homes: dict[str, str]) -> 
     if batch.kind == "drain":
         update |= {"kind": "drain", "hosts": batch.hosts}
     if batch.kind == "return":
-        update |= {"kind": "place", "hosts": (), "targets": homes}
+        update |= {"kind": "place", "hosts": (), "targets": dict(homes)}
     return wanted.model_copy(update=update)

@@ -191,16 +191,19 @@ def _ended(parts: Runtime, brief: Batch) -> bool:
     limits = receipt.Limits(
         parts.settings.planning.replans, max(LOOK_SECONDS, LOOKS * parts.settings.inventory_seconds)
     )
-    follows = receipt.end_of_plan(batch, undone, _sights(parts, batch, since), now - since, limits)
+    sights = _sights(parts, batch, since)
+    follows = receipt.end_of_plan(batch, undone, sights, now - since, limits)
     if follows.wait:
         return False
     if follows.replan:
         if journal.replan_batch(batch, follows.replan):
             logger.info("batch", batch=batch.id, state="planning", why=follows.replan)
         return True
-    over = replace(batch, state="finished", ended=int(now * 1000), left=follows.left, notes=follows.notes)
-    fields = {"ended": str(over.ended), "left": list(over.left), "notes": list(over.notes)}
-    shown = receipt.receipt_shown(over, journal.items(batch.id))
+    items = journal.items(batch.id)
+    left, notes = receipt.left_of(batch, items, sights)
+    over = replace(batch, state="finished", ended=int(now * 1000), left=tuple(left), notes=tuple(notes))
+    fields = {"ended": str(over.ended), "left": left, "notes": notes}
+    shown = receipt.receipt_shown(over, items)
     if journal.finish_batch(batch, fields, parts.settings.keep_seconds, shown, {"why": receipt.counts(over)}):
         metrics.batch_seconds.labels(batch.kind).observe((over.ended - batch.created) / 1000)
         logger.info("batch", batch=batch.id, state="finished", summary=receipt.counts(over), left=len(over.left))

@@ -15,8 +15,10 @@ import redis
 import structlog
 
 from tasks import bulk, cordons
+from tasks.homes import Homecoming, coming_home
 from worker import fleet, planning
 from worker.contract import Plan, Problem
+from worker.contract.plans import Left
 from worker.errors import RelayError
 from worker.journal.batch import Batch, Item
 from worker.journal.batches import CHUNK
@@ -107,10 +109,10 @@ def write(parts: Runtime, batch: Batch) -> None:
 
 def plan(parts: Runtime, batch: Batch) -> bool:
     """Make a plan and give it to the batch; false where that has gone on meanwhile."""
-    homes = {home.uuid: home.host for home in parts.journal.homes(*batch.hosts)} if batch.kind == "return" else {}
+    home = coming_home(parts, batch) if batch.kind == "return" else Homecoming()
     failed = [] if batch.renew else parts.journal.items_in(batch.id, "failed")
     try:
-        goal = bulk.goal_of(batch, parts.settings.planning, homes)
+        goal = bulk.goal_of(batch, parts.settings.planning, home.targets)
         problem = fleet.problem(parts.settings, parts.inventory, parts.journal, goal)
         found = planning.make(pinned(problem, failed), parts.settings.planning.process_mib)
     except RelayError as wrong:
@@ -118,6 +120,7 @@ def plan(parts: Runtime, batch: Batch) -> bool:
         why = f"no plan could be made: {wrong.message} [{wrong.code}]"
         notes = [*batch.notes, why]
         return parts.journal.adopt_plan(batch, "", 0, {"exhausted": "1", "notes": notes}, {"why": why})
+    found = found.model_copy(update={"left": (*found.left, *map(Left.model_validate, home.left))})
     items = bulk.items_of_plan(found)
     adopted = parts.journal.adopt_plan(batch, found.model_dump_json(), len(items), adopted_fields(found), _told(found))
     logger.info("planned", batch=batch.id, plan=found.id, status=found.status, moves=len(found.steps), used=adopted)

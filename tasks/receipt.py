@@ -12,13 +12,14 @@ from tasks.results import RESULT_KEY, shown
 from worker.app import app
 from worker.contract import PROGRESS
 from worker.hypervisors.base import DomainState
-from worker.journal.batch import Batch, Item
+from worker.journal.batch import STOPPED, Batch, Item
 from worker.journal.outcomes import Shown
 
 MOST_NAMED = 1000
 """So many failed, and so many skipped moves are named in the result; the journal has them all."""
 FREE = (DomainState.RUNNING, DomainState.PAUSED)
 """A guest in one of these can be moved."""
+OFF = (DomainState.SHUTOFF, DomainState.CRASHED)
 
 
 def counts(batch: Batch) -> str:
@@ -86,51 +87,6 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """What follows: another look, another plan (and why), or the end, with what is left where."""
-
-    wait: bool = False
-    replan: str = ""
-    left: tuple[dict[str, Any], ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-def end_of_plan(batch: Batch, undone: Sequence[Item], sights: Iterable[Sight], waited: float, most: Limits) -> End:
-    """What follows for a batch that has nothing left to ask for and nothing that runs.
-
-    ``undone``: the moves of it that failed or were skipped. ``waited``: seconds since the last move ended.
-    """
-    new = [item for item in undone if item.n > batch.base]
-    again = batch.state == "running" and batch.kind != "list" and batch.replans < most.replans and not batch.exhausted
-    depends = [item for item in new if item.code == "depends"]
-    if again and depends:
-        return End(replan=f"{len(depends)} moves fitted only after others that were not made")
-    if batch.kind != "drain":
-        goal = (batch.request.get("goal") or {}).get("kind", "balance")
-        failed = [item for item in new if item.state == "failed"]
-        if again and failed and batch.kind in ("rebalance", "plan") and goal in ("balance", "consolidate"):
-            return End(replan=f"{len(failed)} moves failed, and others may do instead")
-        return End(left=batch.left, notes=batch.notes)
-    if batch.state != "running":
-        return End(left=batch.left, notes=batch.notes)
-    seen = list(sights)
-    late = waited >= most.look_seconds
-    if not late and any(not sight.fresh for sight in seen):
-        return End(wait=True)
-    told = {item.uuid or item.domain: item for item in undone}
-    arrived = [
-        (sight.host, domain)
-        for sight in seen
-        if sight.fresh
-        for domain in sight.domains
-        if _movable(domain) and domain["uuid"] not in told and domain["name"] not in told
-    ]
-    if again and arrived:
-        return End(replan=f"{len(arrived)} more guests run on {', '.join(sorted({host for host, _ in arrived}))}")
-    return End(left=tuple(_left(batch, seen, told)), notes=(*batch.notes, *_unseen(seen)))
-
-
-@dataclass(frozen=True, slots=True)
 class Limits:
     """How often and how long."""
 
@@ -139,48 +95,94 @@ class Limits:
     """So long a look at a drained host is waited for."""
 
 
-def _movable(domain: Mapping[str, Any]) -> bool:
-    return domain.get("state") in FREE
+@dataclass(frozen=True, slots=True)
+class End:
+    """What follows for a batch: another look, another plan (and why), or, where it is neither, its end."""
+
+    wait: bool = False
+    replan: str = ""
 
 
-def _unseen(sights: Iterable[Sight]) -> list[str]:
-    return [
+def end_of_plan(batch: Batch, undone: Sequence[Item], sights: Sequence[Sight], waited: float, most: Limits) -> End:
+    """What follows for a batch that has nothing left to ask for and nothing that runs.
+
+    ``undone``: the moves of it that failed, or were skipped for another reason than that it was cancelled.
+    ``waited``: seconds since the last move ended.
+    """
+    if batch.kind == "list" or batch.state != "running":
+        return End()
+    again = batch.replans < most.replans and not batch.exhausted
+    new = [item for item in undone if item.n > batch.base]
+    if again and (depends := sum(item.code == "depends" for item in new)):
+        return End(replan=f"{depends} moves fitted only after others that were not made")
+    if batch.kind == "drain":
+        if waited < most.look_seconds and not all(sight.fresh for sight in sights):
+            return End(wait=True)
+        known = _by_guest(undone)
+        arrived = [sight.host for sight in sights if sight.fresh for each in sight.domains if _arrived(each, known)]
+        if again and arrived:
+            return End(replan=f"{len(arrived)} more guests run on {', '.join(sorted(set(arrived)))}")
+    goal = (batch.request.get("goal") or {}).get("kind", "balance")
+    failed = sum(item.state == "failed" for item in new)
+    if again and failed and batch.kind in ("rebalance", "plan") and goal in ("balance", "consolidate"):
+        return End(replan=f"{failed} moves failed, and others may do instead")
+    return End()
+
+
+def _by_guest(items: Iterable[Item]) -> dict[str, Item]:
+    """The last of the items of each guest, by uuid or, where that is not known, by name."""
+    return {item.uuid or item.domain: item for item in items}
+
+
+def _arrived(domain: Mapping[str, Any], known: Mapping[str, Item]) -> bool:
+    return domain.get("state") in FREE and domain["uuid"] not in known and domain["name"] not in known
+
+
+def left_of(batch: Batch, items: Iterable[Item], sights: Sequence[Sight]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Who stays where the batch did not want it, and why; and what is to be said of hosts that nobody could look at.
+
+    Of a drain these are all that are on its hosts.
+    """
+    if batch.kind != "drain":
+        return list(batch.left), list(batch.notes)
+    planned = {left["guest"]: left for left in batch.left}
+    undone = _by_guest(item for item in items if item.state in ("failed", "skipped"))
+    unseen = [] if batch.state != "running" else [sight for sight in sights if not sight.fresh]
+    left = [
+        _why_left(batch, sight.host, domain, planned.get(domain["uuid"]), undone)
+        for sight in sights
+        if sight not in unseen
+        for domain in sight.domains
+    ]
+    left += [each for each in batch.left if each["host"] in {sight.host for sight in unseen}]
+    notes = [
         f"{sight.host} could not be looked at after the last move: {sight.away or 'its agent published nothing'}; "
         "what runs there is not known"
-        for sight in sights
-        if not sight.fresh
+        for sight in unseen
     ]
-
-
-def _left(batch: Batch, sights: Iterable[Sight], told: Mapping[str, Item]) -> Iterable[dict[str, Any]]:
-    """Who is still on the drained hosts, and why; of a host that nobody could look at, what was known before."""
-    known = {left["guest"]: left for left in batch.left}
-    hosts = set()
-    for sight in sights:
-        if not sight.fresh:
-            continue
-        hosts.add(sight.host)
-        for domain in sight.domains:
-            yield _why_left(sight.host, domain, known.get(domain["uuid"]), told, batch)
-    for left in batch.left:
-        if left["host"] not in hosts and left["host"] in batch.hosts:
-            yield left
+    return left, [*batch.notes, *notes]
 
 
 def _why_left(
-    host: str, domain: Mapping[str, Any], left: Mapping[str, Any] | None, told: Mapping[str, Item], batch: Batch
+    batch: Batch, host: str, domain: Mapping[str, Any], planned: Mapping[str, Any] | None, undone: Mapping[str, Item]
 ) -> dict[str, Any]:
-    item = told.get(domain["uuid"]) or told.get(domain["name"])
-    document = {"guest": domain["uuid"], "domain": domain["name"], "host": host, "unblock": ""}
+    name, state = domain["name"], str(domain.get("state"))
+    item = undone.get(domain["uuid"]) or undone.get(name)
+
+    def left(code: str, why: str, unblock: str = "") -> dict[str, Any]:
+        told = {"guest": domain["uuid"], "domain": name, "host": host, "code": code, "why": why[:500]}
+        return told | {"unblock": unblock}
+
     if item and item.state == "failed":
-        again = f"vmrelay batch retry {batch.id}"
-        return document | {"code": "failed", "why": f"its migration failed: {item.why}"[:500], "unblock": again}
-    if left:
-        return dict(left)
+        return left("failed", f"its migration failed: {item.why}", f"vmrelay batch retry {batch.id}")
+    if state in STOPPED:
+        return left(
+            "stopped", f"it is {state}; a drain moves guests, and starts or stops none", "move it with --offline"
+        )
+    if planned:
+        return dict(planned)
     if item:
-        return document | {"code": item.code, "why": item.why[:500]}
-    if not _movable(domain):
-        why = f"it is {domain.get('state')}; a drain neither starts nor stops a guest"
-        return document | {"code": "state", "why": why, "unblock": "start it, or move its definition with --offline"}
-    again = f"vmrelay drain {host}"
-    return document | {"code": "arrived", "why": "it was not there when the last plan was made", "unblock": again}
+        return left(item.code, item.why, f"vmrelay drain {host}")
+    if state not in FREE:
+        return left("state", f"it is {state}", "look at it: vmrelay hosts")
+    return left("arrived", "it was not there when the last plan was made", f"vmrelay drain {host}")

@@ -65,3 +65,74 @@ def test_a_list_is_moved_in_its_order(relay: Relay) -> None:
     assert other["status"] == "FAILURE"
     assert "batch-exists" in str(other["result"])
     assert the_batch(relay, ident) == batch
+
+
+def test_a_move_that_fails_or_is_refused_holds_up_no_other(relay: Relay) -> None:
+    """What comes after it is skipped, the rest goes on, each has its reason; retry asks anew for what was not made."""
+    lost, late, fine = relay.vm(), relay.vm(), relay.vm()
+    moves = [
+        {"domain": f"{lost}-later", "destination": "beta"},
+        {"domain": late, "destination": "beta", "after": [1]},
+        {"domain": fine, "destination": "beta"},
+        {"domain": fine, "destination": "beta", "after": [3]},
+    ]
+    ident = relay.send("vmrelay.v1.batch", moves=moves)
+    batch = the_batch(relay, ident)
+    expected = [("failed", "unknown-domain"), ("skipped", "depends"), ("moved", ""), ("skipped", "same-host")]
+    assert moves_of(relay, ident) == expected
+    assert (batch.moved, batch.failed, batch.skipped) == (1, 1, 2)
+    reasons = {reason["code"]: reason["number"] for reason in relay.result(ident)["result"]["reasons"]}
+    assert reasons == {"unknown-domain": 1, "depends": 1, "same-host": 1}
+    relay.vm(name=f"{lost}-later")
+    assert control(relay, ident, "retry") == "ok"
+    until(lambda: the_batch(relay, ident).moved == 3, "made at the second try")
+    assert relay.where(late) == {"beta": "running"}
+    assert relay.journal.items(ident)[0].migration == f"{ident}.1.2"
+    assert control(relay, ident, "retry") == "none"
+    assert relay.result(ident)["result"]["summary"] == "3 moved, 0 failed, 1 skipped of 4"
+
+
+def test_pause_takes_back_what_was_not_started_and_cancel_skips_what_waits(relay: Relay) -> None:
+    """What runs ends, or is cancelled, too, where that is asked for; every word is answered, in any state."""
+    names = [relay.vm(memory_mib=LARGE) for _ in range(6)]
+    moves = [{"domain": name, "source": "alpha", "destination": "beta"} for name in names]
+    ident = relay.send("vmrelay.v1.batch", moves=moves, priority="low")
+    until(lambda: relay.journal.load_of("alpha")[0] == 2, "two run")
+    until(lambda: len(relay.journal.running_of(ident)) == 4, "and two stand ready")
+    assert control(relay, ident, "pause") == "ok"
+    assert control(relay, ident, "pause") == "same"
+    until(lambda: len(relay.journal.running_of(ident)) == 2, "what was not started is taken back")
+    assert relay.journal.count("pending") == 0
+    assert the_batch(relay, ident, "paused").waiting == 4
+    assert relay.result(ident)["result"]["batch"]["kind"] == "list"
+    assert control(relay, ident, "resume") == "ok"
+    until(lambda: len(relay.journal.running_of(ident)) == 4, "asked for again")
+    assert control(relay, ident, "cancel") == "ok"
+    until(lambda: len(relay.journal.running_of(ident)) == 2, "what waits is cancelled")
+    assert the_batch(relay, ident, "cancelling").skipped == 4
+    assert control(relay, ident, "resume") == "over"
+    assert control(relay, ident, "cancel", abort=True) == "ok"
+    batch = the_batch(relay, ident)
+    assert (batch.moved, batch.failed, batch.skipped) == (0, 0, 6)
+    assert {code for _, code in moves_of(relay, ident)} == {"cancelled"}
+    assert control(relay, ident, "cancel") == "over"
+    assert "unknown-batch" in str(answer(relay, "vmrelay.v1.control", batch="no-such", action="pause")["result"])
+
+
+def test_a_killed_scheduler_moves_nothing_twice(relay: Relay) -> None:
+    """Killed again and again in the middle of a batch: it goes on, each guest moves once, and the receipt is right."""
+    names = [relay.vm() for _ in range(12)]
+    moves = [{"domain": name, "destination": "beta" if n % 2 else "gamma"} for n, name in enumerate(names)]
+    before = relay.jobs_ended()
+    ident = relay.send("vmrelay.v1.batch", moves=moves)
+    for done in (1, 4):
+        until(lambda done=done: the_batch(relay, ident, "planning", "running", "finished").done >= done, "moves on")
+        relay.kill("scheduler")
+        relay.mend()
+    batch = the_batch(relay, ident)
+    assert (batch.moved, batch.failed, batch.skipped) == (12, 0, 0)
+    assert relay.jobs_ended() - before == 12
+    for n, name in enumerate(names):
+        assert relay.where(name) == {"beta" if n % 2 else "gamma": "running"}
+    assert len(relay.result(ident)["result"]["failures"]) == 0
+    assert all(len(relay.events(item.migration, "started")) == 1 for item in relay.journal.items(ident))

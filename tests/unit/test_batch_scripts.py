@@ -79,7 +79,6 @@ def refuse(journal: Journal, item: Item, migration: str, code: str = "cordoned")
 
 def end(journal: Journal, migration: str, outcome: str = "succeeded", code: str = "") -> None:
     """End a migration that waits, however it is to have ended (through ``conclude`` of ``ending.lua``)."""
-    journal.client.sadd("vmrelay:cordons", "x") if False else None
     told = {"outcome": outcome, "reason": code, "error": code and f"it is {code}"}
     journal.client.hset("vmrelay:cordons", "beta", "{}")
     assert journal.turn_away(migration, {n: v for n, v in told.items() if v} | {"reason": code, "error": ""}, KEEP)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 STATES = ("planning", "planned", "running", "paused", "cancelling", "finished")
+STOPPED = "stopped"
+"""The code of a guest that is left behind and does not run: a drained host may be switched off all the same."""
 KINDS = ("list", "plan", "rebalance", "drain", "return")
 
 
@@ -146,6 +148,11 @@ class Batch:
     def done(self) -> int:
         """How many moves are over."""
         return self.moved + self.failed + self.skipped
+
+    @property
+    def staying(self) -> tuple[dict[str, Any], ...]:
+        """Of what is left, the guests that are not stopped: where a drain ended without any, its hosts are empty."""
+        return tuple(left for left in self.left if left["code"] != STOPPED)
 
     @property
     def waiting(self) -> int:
