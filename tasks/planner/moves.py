@@ -68,7 +68,8 @@ class Layout:
 
     def keys(self, guest: int, host: int) -> tuple[Key, ...]:
         """The places that a guest takes on a host; a host without the rule's label counts as one by itself."""
-        return tuple((rule, self._part(rule, host)) for rule in self.apart.get(guest, ()))
+        rules = self.apart.get(guest)
+        return tuple([(rule, self._part(rule, host)) for rule in rules]) if rules else ()
 
     def _part(self, rule: int, host: int) -> str:
         label = self.problem.rules[rule].label

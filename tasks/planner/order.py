@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 
+from tasks.planner.critical import shortest
 from tasks.planner.moves import Layout, Move, worse
 from tasks.planner.sequence import sequence
-from tasks.planner.timetable import Timetable, timetable
+from tasks.planner.time_bound import least_seconds
+from tasks.planner.timetable import Timetable
 from worker.contract.plans import Left, Problem, Step
-
-PASSES = 3
-"""So often the timetable is made anew, each time with what the one before said of who waits for whom."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Order:
     serial_seconds: float = 0
     """The same, one after the other."""
     bound_seconds: float = 0
-    """No order can be faster: what the busiest host, network, or all of it has to carry."""
+    """No order can be faster: see ``time_bound``."""
     peak_concurrent: int = 0
     peaks: dict[str, float] = field(default_factory=dict)
     """The most that each host has at any moment, as a share of its memory less its reserve."""
@@ -69,8 +68,8 @@ def order(problem: Problem, targets: Mapping[str, str], why: Mapping[str, str]) 
             del moves[move.guest]
         if not found.left or not (_drop_split(layout, moves, stuck) or layout.allow_cpu(moves.values())):
             break
-    best = _timed(layout, found.moves)
-    return _written(layout, found.moves, best, stuck, why, moves.values())
+    bound = least_seconds(layout, moves.values())
+    return _written(layout, found.moves, shortest(layout, found.moves, bound), stuck, why, bound)
 
 
 def _never(layout: Layout, guest: int, target: str) -> Left | None:
@@ -165,54 +164,13 @@ def _gib(mib: int) -> str:
     return f"{mib / 1024:.4g} GiB"
 
 
-def _timed(layout: Layout, moves: Many[Move]) -> Timetable:
-    best = timetable(layout, moves)
-    found = best
-    for _ in range(PASSES - 1):
-        found = timetable(layout, moves, _tails(moves, found))
-        if found.seconds < best.seconds:
-            best = found
-    return best
-
-
-def _tails(moves: Many[Move], found: Timetable) -> list[float]:
-    """How long each move and the longest chain of those that wait for it take."""
-    tails = [move.seconds for move in moves]
-    for at in reversed(found.started):
-        for before in found.after[at]:
-            tails[before] = max(tails[before], moves[before].seconds + tails[at])
-    return tails
-
-
-def _bound(layout: Layout, moves: Iterable[Move]) -> float:
-    """What the busiest host, network, or all of it takes for these moves, done straight."""
-    hosts, networks = layout.problem.hosts, layout.problem.networks
-    out: dict[int, float] = {}
-    into: dict[int, float] = {}
-    net, total, longest = dict.fromkeys(networks, 0.0), 0.0, 0.0
-    for move in moves:
-        out[move.source] = out.get(move.source, 0.0) + move.seconds
-        into[move.target] = into.get(move.target, 0.0) + move.seconds
-        for name in {hosts[move.source].network, hosts[move.target].network} & net.keys():
-            net[name] += move.seconds
-        total, longest = total + move.seconds, max(longest, move.seconds)
-    every = [
-        longest,
-        total / (layout.problem.max_migrations or len(hosts) or 1) if layout.problem.max_migrations else 0.0,
-    ]
-    every += [load / hosts[host].max_outgoing for host, load in out.items()]
-    every += [load / hosts[host].max_incoming for host, load in into.items()]
-    every += [load / networks[name] for name, load in net.items() if load]
-    return max(every)
-
-
 def _written(
     layout: Layout,
     moves: Many[Move],
     found: Timetable,
     stuck: Mapping[int, Left],
     why: Mapping[str, str],
-    straight: Iterable[Move],
+    bound: float,
 ) -> Order:
     problem = layout.problem
     number = {at: n for n, at in enumerate(found.started, 1)}
@@ -251,7 +209,7 @@ def _written(
         stuck=tuple(stuck[guest] for guest in sorted(stuck)),
         seconds=round(found.seconds, 3),
         serial_seconds=round(sum(move.seconds for move in moves), 3),
-        bound_seconds=round(_bound(layout, straight), 3),
+        bound_seconds=round(bound, 3),
         peak_concurrent=found.peak,
         peaks=peaks,
     )

@@ -96,6 +96,8 @@ class _Run:
         self.claims: dict[Key, list[int]] = {}
         self.out_slots = [host.max_outgoing for host in problem.hosts]
         self.in_slots = [host.max_incoming for host in problem.hosts]
+        self.out_most = [max(slots, 1) for slots in self.out_slots]
+        self.in_most = [max(slots, 1) for slots in self.in_slots]
         self.slots = len(moves) if problem.max_migrations is None else problem.max_migrations
         self.networks = dict(problem.networks)
         self.out_load, self.in_load = [0.0] * count, [0.0] * count
@@ -135,7 +137,7 @@ class _Run:
         """Start what can be started now that something changed at these hosts, the most urgent first."""
         self._start_held_back()
         while dirty:
-            found = {at for host in dirty for at in self.line[host] if self._has_slots(at)}
+            found = {at for host in dirty for at in self.line[host] if self._may(at)}
             dirty = set()
             for _, at in sorted((-self._urgency(at), at) for at in found):
                 if self._try(at):
@@ -150,18 +152,23 @@ class _Run:
                     self._try(at)
 
     def _urgency(self, at: int) -> float:
-        move, hosts = self.moves[at], self.layout.problem.hosts
-        out = self.out_load[move.source] / max(hosts[move.source].max_outgoing, 1)
-        into = self.in_load[move.target] / max(hosts[move.target].max_incoming, 1)
+        move = self.moves[at]
+        out = self.out_load[move.source] / self.out_most[move.source]
+        into = self.in_load[move.target] / self.in_most[move.target]
         return max(out, into, self.tails[at])
 
-    def _has_slots(self, at: int) -> bool:
+    def _may(self, at: int) -> bool:
+        """What is cheap to ask, and says no most of the time."""
         move = self.moves[at]
-        return self.out_slots[move.source] > 0 and self.in_slots[move.target] > 0
+        return (
+            self.free_memory[move.target] >= move.memory
+            and self.out_slots[move.source] > 0
+            and self.in_slots[move.target] > 0
+        )
 
     def _try(self, at: int) -> bool:
         move = self.moves[at]
-        if not self._has_slots(at) or self.previous[at] in self.waits or self._flies(self.previous[at]):
+        if not self._may(at) or self.previous[at] in self.waits or self._flies(self.previous[at]):
             return False
         if not self._room(at, move) or not self._places(at, move):
             return False
@@ -183,7 +190,7 @@ class _Run:
     def _room(self, at: int, move: Move) -> bool:
         """Whether it fits now, and what is before it in the sequence still fits afterwards."""
         host = move.target
-        if self.free_memory[host] < move.memory or self.free_cpu[host] < move.cpu:
+        if self.free_cpu[host] < move.cpu:
             return False
         if self.coming[host] <= self.free_memory[host] and self.coming_cpu[host] <= self.free_cpu[host]:
             return True

@@ -210,7 +210,7 @@ class Totals(Document):
     serial_seconds: float = 0
     """Expected, one after the other."""
     bound_seconds: float = 0
-    """No order can be faster: what the busiest host has to send or receive."""
+    """No order can be faster: what the busiest host has to send or receive, and how long memory is held twice."""
     peak_concurrent: int = 0
     hot_before: int = 0
     """Hosts above their ceiling."""
