@@ -14,11 +14,11 @@ from celery import Celery
 from celery.signals import setup_logging
 
 from worker import log
-from worker.contract import BATCH, CANCEL, CONTROL, DRAIN, MIGRATE, REBALANCE, RETURN, SCHEDULER_QUEUE
+from worker.contract import BATCH, CANCEL, CONTROL, DRAIN, MIGRATE, REBALANCE, RETURN, ROLL, SCHEDULER_QUEUE
 from worker.errors import SettingsError
 from worker.settings import Settings, current
 
-SERVED_AGAIN = (MIGRATE, CANCEL, BATCH, REBALANCE, DRAIN, RETURN, CONTROL)
+SERVED_AGAIN = (MIGRATE, CANCEL, BATCH, REBALANCE, DRAIN, RETURN, CONTROL, ROLL)
 """The requests that change nothing where they are served twice."""
 SERVER = {
     # A half-open connection otherwise hangs a worker's main loop for ever.
@@ -32,7 +32,7 @@ SERVER = {
 
 def create_app(settings: Settings) -> Celery:
     """The application for these settings."""
-    app = Celery("vmrelay", broker=settings.redis_url, backend=settings.redis_url, include=["tasks"])
+    app = Celery("vmrelay", broker=settings.redis_url, backend=settings.redis_url, include=["tasks.registry"])
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",

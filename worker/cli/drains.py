@@ -101,12 +101,12 @@ def drain(
         ctx.exit(code)
     if output == "table":
         _say_what_next(" ".join(hosts), batch)
-    ctx.exit(FAILED if batch.left else MOVED)
+    ctx.exit(FAILED if batch.staying else MOVED)
 
 
 def _say_what_next(hosts: str, batch: Batch) -> None:
     """How it stands after a drain, for people."""
-    if batch.left:
+    if batch.staying:
         click.echo(f"not empty, and cordoned: {hosts}. next: put right what holds the rest, then", err=True)
         click.echo(f"  vmrelay drain {hosts}", err=True)
     else:
