@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from terms import terms_text
 
-from tasks import tune, tuning, watch
+from tasks import tuning, watch
+from tasks.tuning import tune
 from tasks.watch import JournalWatch, Pace
 from worker import metrics
 from worker.agent import Agent
