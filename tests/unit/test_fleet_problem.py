@@ -202,6 +202,22 @@ def test_limits_and_networks_are_the_settings() -> None:
     assert (asked.hosts[0].max_outgoing, asked.hosts[0].network, asked.networks) == (5, "fast", {"fast": 7})
 
 
+def test_limits_that_were_changed_meanwhile_are_planned_with(redis_url: str) -> None:
+    """What an operator allows while everything runs replaces what the settings say, and only that."""
+    hosts = settings().hosts
+    hosts["alpha"] = hosts["alpha"].model_copy(update={"network": "fast"})
+    chosen = settings(redis_url=redis_url, hosts=hosts, networks={"fast": NetworkSettings(max_migrations=7)})
+    inventory = Inventory(chosen)
+    with connect(redis_url) as client:
+        journal = Journal(client)
+        assert problem(chosen, inventory, journal, BALANCE).max_migrations is None
+        journal.limits(inventory.terms, {"out:alpha": 1, "net:fast": 3, "all": 5})
+        asked = problem(chosen, inventory, journal, BALANCE)
+    alpha, beta = of(asked.hosts, "alpha"), of(asked.hosts, "beta")
+    assert (alpha.max_outgoing, alpha.max_incoming, beta.max_outgoing) == (1, 2, 2)
+    assert (asked.networks, asked.max_migrations) == ({"fast": 3}, 5)
+
+
 def test_rules_find_their_guests_and_keep_away_from_where_one_arrives() -> None:
     """Rules name guests by pattern; apart holds for the host that a guest is on its way to, too."""
     known = replace(

@@ -16,6 +16,7 @@ ARRIVING = "@"
 STOPPED = (DomainState.SHUTOFF, DomainState.ABSENT)
 FREE = (DomainState.RUNNING, DomainState.PAUSED)
 """A guest in one of these can be migrated live."""
+_STATES: dict[Any, DomainState] = {str(state): state for state in DomainState}
 STANDS = {
     DomainState.MIGRATING: "is being migrated by somebody else; it can be moved when that is over",
     DomainState.PAUSED_OUT: "stands still in a migration that vmrelay does not know of; look at both of its hosts",
@@ -67,8 +68,7 @@ def placed(snapshot: Snapshot, kinds: Mapping[str, str], window: float) -> list[
 
 
 def _sight(host: str, domain: Mapping[str, Any]) -> _Sight:
-    told = str(domain.get("state"))
-    state = DomainState(told) if told in set(DomainState) else DomainState.UNKNOWN
+    state = _STATES.get(domain.get("state"), DomainState.UNKNOWN)
     return _Sight(host, str(domain["name"]), state, int(domain.get("memory_bytes") or 0))
 
 
@@ -126,7 +126,10 @@ class _Used:
         """What a guest uses; for one that has just arrived, what it used before counts for the rest of the window."""
         own: GuestLoad | None = None
         before: GuestLoad | None = None
-        for _, host, load in sorted(self._told.get(uuid, ()), key=lambda told: told[:2]):
+        told = self._told.get(uuid, [])
+        if len(told) > 1:
+            told.sort(key=lambda one: one[:2])
+        for _, host, load in told:
             if host == sight.host and not load.left:
                 own = load
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from worker.contract.names import NAME
 from worker.contract.plans import Goal, GuestSpec, HostSpec, Problem, Rule
@@ -49,15 +50,15 @@ def problem_of(
         guests=tuple(_guest(guest, applied, snapshot.homes) for guest in guests),
         rules=tuple(_with_arriving(rule, guests) for rule in applied.rules),
         goal=goal,
-        networks={name: network.max_migrations for name, network in settings.networks.items()},
-        max_migrations=settings.admission.max_migrations,
+        networks=_networks(settings, snapshot.limits),
+        max_migrations=snapshot.limits.get("migrations", {}).get("limit", settings.admission.max_migrations),
         taken=min(measured, default=now),
         stale=tuple(f"{name}: {why}" for name, why in stale.items()),
     )
 
 
 def _host(host: Host, seen: Seen, snapshot: Snapshot, used_mib: int, goal: Goal) -> HostSpec:
-    own = host.settings
+    own, limits = host.settings, snapshot.limits.get("hosts", {}).get(host.name, {})
     cpu = own.cpu_cores if own.cpu_cores is not None else (seen.load.cpu_cores if seen.load else 0)
     memory = own.memory_mib if own.memory_mib is not None else (seen.load.memory_mib if seen.load else 0)
     away = closed(seen.agent)
@@ -76,11 +77,17 @@ def _host(host: Host, seen: Seen, snapshot: Snapshot, used_mib: int, goal: Goal)
         takes=not (away or cordoned or unknown),
         gives=not away and (named or not unknown),
         why=(away or cordoned or unknown)[:500],
-        max_outgoing=own.max_outgoing,
-        max_incoming=own.max_incoming,
+        max_outgoing=limits["outgoing"]["limit"] if limits else own.max_outgoing,
+        max_incoming=limits["incoming"]["limit"] if limits else own.max_incoming,
         network=own.network,
         mib_per_second=own.mib_per_second,
     )
+
+
+def _networks(settings: Settings, limits: Mapping[str, Any]) -> dict[str, int]:
+    told = limits.get("networks", {})
+    live = {name: limit for name, network in told.items() if (limit := network.get("limit")) is not None}
+    return {name: network.max_migrations for name, network in settings.networks.items()} | live
 
 
 def _cordoned(host: Host, cordons: Mapping[str, str]) -> str:

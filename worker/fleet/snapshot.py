@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from worker.inventory import Inventory
 from worker.journal import Journal
 from worker.loads import HostLoad
 
@@ -47,14 +48,16 @@ class Snapshot:
     """The hosts that take nothing, besides those that the settings name; by whom and why."""
     homes: Mapping[str, str] = field(default_factory=dict)
     """By uuid: the host that a guest was drained from."""
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    """How many migrations may run at once, as ``Journal.limits`` tells it; the settings' where nothing is told."""
 
 
-def take(journal: Journal, hosts: Iterable[str]) -> Snapshot:
+def take(journal: Journal, inventory: Inventory) -> Snapshot:
     """Read what agents have published of these hosts, and which migrations hold their guests.
 
     Raises ``redis.RedisError``.
     """
-    seen = {name: Seen(**known) for name, known in journal.seen(hosts).items()}
+    seen = {name: Seen(**known) for name, known in journal.seen(inventory).items()}
     uuids = {str(domain["uuid"]) for host in seen.values() for domain in host.domains}
     return Snapshot(
         now=journal.now(),
@@ -62,4 +65,5 @@ def take(journal: Journal, hosts: Iterable[str]) -> Snapshot:
         holders={uuid: Holder(**told) for uuid, told in journal.holders(uuids).items()},
         cordons={host: cordon.words for host, cordon in journal.cordons().items()},
         homes={home.uuid: home.host for home in journal.homes()},
+        limits=journal.limits(inventory.terms),
     )
