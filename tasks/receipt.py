@@ -175,10 +175,8 @@ def _why_left(
 
     if item and item.state == "failed":
         return left("failed", f"its migration failed: {item.why}", f"vmrelay batch retry {batch.id}")
-    if state in STOPPED:
-        return left(
-            "stopped", f"it is {state}; a drain moves guests, and starts or stops none", "move it with --offline"
-        )
+    if state in OFF:
+        return left(STOPPED, f"it is {state}; a drain moves guests, and starts or stops none", "move it with --offline")
     if planned:
         return dict(planned)
     if item:
