@@ -49,10 +49,17 @@ class FakeConnection:
     def __init__(self, rows: list[tuple[FakeDomain, dict[str, Any]]], refuse: int = 0, code: int = 0) -> None:
         self.rows, self.refuse, self.code = rows, refuse, code
         self.asked: list[tuple[int, int]] = []
+        self.total: int | None = None
 
     def getInfo(self) -> list[Any]:
         """Model, memory in MiB, CPUs."""
         return ["x86_64", 4096, 8, 2000, 1, 1, 4, 2]
+
+    def getMemoryStats(self, _cell: int) -> dict[str, int]:
+        """KiB."""
+        if self.total is None:
+            raise refused(flag("ERR_NO_SUPPORT"))
+        return {"total": self.total, "free": 1}
 
     def getAllDomainStats(self, groups: int, flags: int) -> list[tuple[FakeDomain, dict[str, Any]]]:
         """The bulk call."""
@@ -88,6 +95,13 @@ def test_libvirt_reads_one_bulk_answer_without_waiting_for_a_guest() -> None:
     assert (first.cpu_seconds, first.memory_bytes, first.dirty_bytes_per_second) == (1.5, 400_000 * 1024, 12 * MIB)
     assert (second.cpu_seconds, second.memory_bytes, second.dirty_bytes_per_second) == (None, occupied(2 * MIB), 0)
     assert [flags & flag("CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT") != 0 for _, flags in connection.asked] == [True]
+
+
+def test_memory_that_no_numa_node_counts_is_the_hosts_all_the_same() -> None:
+    """Where the nodes add up to less than the host has, what the host has counts."""
+    connection = FakeConnection([])
+    connection.total = 8 * 1024 * 1024
+    assert look(connection).memory_bytes == 8192 * MIB
 
 
 def test_a_rate_that_is_only_being_measured_is_none() -> None:
