@@ -233,7 +233,7 @@ class Batches(Scripts):
         nothing at once, and for one move ``item-asked``, ``item-withdrawn`` and ``item-ended`` (n, domain, source,
         destination, state, migration, code, why).
         """
-        block = int(block_seconds * 1000) if block_seconds else None
+        block = max(1, int(block_seconds * 1000)) if block_seconds else None  # 0 would be for ever
         answer = self.client.xread({self._key("b", ident, "events"): after}, block=block)
         entries = cast(list[tuple[str, dict[str, str]]], answer[0][1] if answer else [])
         return [(at, entry["type"], json.loads(entry["data"] or "{}")) for at, entry in entries]
