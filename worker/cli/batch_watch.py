@@ -16,6 +16,7 @@ from rich.text import Text
 
 from worker.cli import batch_words, client, words
 from worker.cli.batch_words import counts
+from worker.cli.plan_words import about
 from worker.contract.plans import Plan
 from worker.errors import Rejected
 from worker.journal import Journal, Record
@@ -39,6 +40,10 @@ class Sight:
     running: tuple[Record, ...]
     now: float
     """Redis's clock."""
+
+
+TOLD_BY_LOOK = ("running", "finished")
+"""States that a look tells with more to them than their event has."""
 
 
 class Screen(Protocol):
@@ -82,7 +87,7 @@ def figures(sight: Sight) -> str:
         f"{batch.asked} asked for" if batch.asked else "",
         f"{batch.done / ran:.1f} a minute" if batch.done >= ENOUGH and ran > 0 else "",
         f"{words.size(rate)}/s" if rate else "",
-        f"about {words.duration(left)} left" if left is not None else "",
+        f"about {about(left)} left" if left else "",
     )
     return ", ".join(part for part in parts if part)
 
@@ -109,9 +114,9 @@ class Lines:
         self._state, self._percent, self._at = "", -100, float("-inf")
 
     def event(self, kind: str, data: dict[str, Any]) -> None:
-        """What failed is always told; everything else to those who want to see it."""
+        """What failed is always told; what else becomes of a move to those who want to see it."""
         line = batch_words.line_of(kind, data)
-        if line and (self._verbose or kind not in batch_words.EACH_ITEM or data.get("state") == "failed"):
+        if line and kind not in TOLD_BY_LOOK and (self._verbose or batch_words.tells(kind, data)):
             self._say(line)
 
     def look(self, sight: Sight) -> None:
@@ -149,7 +154,7 @@ class Bars:
     def event(self, kind: str, data: dict[str, Any]) -> None:
         """What failed, and what concerns the batch as a whole, is worth a line of its own above the bar."""
         line = batch_words.line_of(kind, data)
-        if line and (kind not in batch_words.EACH_ITEM or data.get("state") == "failed"):
+        if line and batch_words.tells(kind, data):
             self._progress.console.print(Text(line), soft_wrap=True)
 
     def look(self, sight: Sight) -> None:
@@ -208,14 +213,15 @@ def follow(
     after = "0"
     with context:
         while True:
-            sight = look(book, ident)
-            ended = over(sight.batch)
             left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
-            for at, kind, data in book.batch_events(ident, after, None if ended or left <= 0 else left):
+            for at, kind, data in book.batch_events(ident, after, left if left > 0 else None):
                 after = at
                 screen.event(kind, data)
+            sight = look(book, ident)
             screen.look(sight)
-            if ended:
+            if over(sight.batch):
+                for _, kind, data in book.batch_events(ident, after):
+                    screen.event(kind, data)
                 return sight.batch
             if left <= 0:
                 return None

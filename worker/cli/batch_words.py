@@ -88,3 +88,8 @@ def line_of(kind: str, data: Event) -> str | None:
     """An event in words; ``None`` for a kind that this version does not know."""
     told = EVENTS.get(kind)
     return told(data) if told else None
+
+
+def tells(kind: str, data: Event) -> bool:
+    """Whether an event is of interest to everybody: it is about the batch as a whole, or a move failed."""
+    return kind not in EACH_ITEM or data.get("state") == "failed"

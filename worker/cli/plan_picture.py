@@ -128,7 +128,7 @@ def _arrows(plan: Plan, rows: dict[str, float], pitch: float) -> list[str]:
         entering[flow.destination].append(flow)
     heaviest = max((flow.gib for flow in found), default=0.0) or 1.0
     start, end = LEFT + BAR + 96, RIGHT - 14
-    parts = []
+    parts, labels = [], []
     for flow in found:
         y1 = _port(rows[flow.source], leaving[flow.source].index(flow), len(leaving[flow.source]), pitch)
         y2 = _port(
@@ -139,8 +139,8 @@ def _arrows(plan: Plan, rows: dict[str, float], pitch: float) -> list[str]:
         if len(found) <= LABELLED:
             # On the side that the arrow does not come from.
             y = y2 + wide / 2 + 12 if y1 < y2 else y2 - wide / 2 - 5
-            parts.append(text(end - 8, y, _told(flow), "dim small", "end"))
-    return parts
+            labels.append(text(end - 8, y, _told(flow), "dim small halo", "end"))
+    return parts + labels
 
 
 def _port(top: float, n: int, count: int, pitch: float) -> float:

@@ -9,7 +9,7 @@ from worker.cli.words import clean
 
 STYLE = """
 svg{font:13px system-ui,"DejaVu Sans",sans-serif}
-.page{fill:#fff}.ink,.strong{fill:#1f2328}.strong{font-weight:600}.dim{fill:#59636e}.small{font-size:11px}
+.page{fill:#fff}.ink,.strong{fill:#1f2328}.strong{font-weight:600}.dim{fill:#59636e}.small{font-size:11px}.halo{paint-order:stroke;stroke:#fff;stroke-width:3}
 .track{fill:#e8ebef}.load{fill:#3b74b9}.hot{fill:#c0342b}.warn{fill:#c0342b;font-weight:600}.peak{fill:#b9cce4}
 .mark{stroke:#1f2328;stroke-width:1.5}.flow{fill:none;stroke:#8a94a0}.head{fill:#8a94a0}
 .was{fill:none;stroke:#8a94a0;stroke-width:1.5}.will{fill:none;stroke:#3b74b9;stroke-width:2}
@@ -17,7 +17,7 @@ svg{font:13px system-ui,"DejaVu Sans",sans-serif}
 .c0{fill:#eef2f7}.c1{fill:#dbe6f2}.c2{fill:#c3d5ea}.c3{fill:#a7c2e0}.c4{fill:#87abd4}
 .c5{fill:#6793c6}.c6{fill:#4a7bb5}.c7{fill:#34649f}.c8{fill:#224d84}.c9{fill:#133766}
 @media(prefers-color-scheme:dark){
-.page{fill:#0d1117}.ink,.strong{fill:#e6edf3}.dim{fill:#9198a1}
+.page{fill:#0d1117}.halo{stroke:#0d1117}.ink,.strong{fill:#e6edf3}.dim{fill:#9198a1}
 .track{fill:#262c36}.load{fill:#5b9bea}.hot{fill:#f0635a}.warn{fill:#ff8078}.peak{fill:#2f4a70}
 .mark{stroke:#e6edf3}.flow{stroke:#7d8590}.head{fill:#7d8590}
 .was{stroke:#7d8590}.will{stroke:#5b9bea}.limit{stroke:#ff8078}
