@@ -16,9 +16,9 @@ Share = Annotated[float, Field(ge=0)]
 
 
 class Document(BaseModel):
-    """An immutable part of a plan or of a problem; an unknown field is refused."""
+    """An immutable part of a plan or of a problem; an unknown field is refused, and a number that JSON cannot hold."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class HostSpec(Document):
