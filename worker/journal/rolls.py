@@ -123,7 +123,7 @@ class Rolls(Scripts):
         self, ident: str, after: str = "0", block_seconds: float | None = None
     ) -> list[tuple[str, str, dict[str, Any]]]:
         """A roll's events after a stream id: (id, type, data). Waits for one where asked to."""
-        block = int(block_seconds * 1000) if block_seconds else None
+        block = max(1, int(block_seconds * 1000)) if block_seconds else None  # 0 would be for ever
         answer = self.client.xread({self._key("roll", ident, "events"): after}, block=block)
         entries = cast(list[tuple[str, dict[str, str]]], answer[0][1] if answer else [])
         return [(at, entry["type"], json.loads(entry["data"])) for at, entry in entries]
