@@ -19,8 +19,9 @@ from tasks.planner.search import homewards, squeeze, squeeze_all
 ROUNDS = 3
 EFFORT = 0.6
 """Of a plan's seconds, for relieving hosts that the cheapest sets did not."""
-SHARE = 4
-"""One host may take so many times its part of that."""
+SHARE = 0.01
+"""Of a plan's seconds, for one of them at a time: the same whether few or many are left, so that a host for which it
+was not enough is left alone when the outcome is fed back, too."""
 SETS = 6
 """So many other sets of units are tried for a host of which the cheapest set could not be placed."""
 
@@ -46,9 +47,9 @@ def balance(fleet: Fleet, limits: Floats, price: float, found: Relief) -> Placem
     waiting = [host for host in found.sets if _in_air(work, host)]
     for turn in range(ROUNDS):
         failed: list[int] = []
-        for done, host in enumerate(_easiest(work, waiting)):
-            part = (EFFORT * seconds - place.spent) * SHARE / (len(waiting) - done + SHARE)
-            if not _relieve(work, host, 1 + turn, place.spent + part):
+        for host in _easiest(work, waiting):
+            until = min(EFFORT * seconds, place.spent + SHARE * seconds)
+            if not _relieve(work, host, 1 + turn, until):
                 failed.append(host)
         if not failed:
             break
@@ -95,7 +96,8 @@ def _take_back(work: Work, host: int) -> Ints:
     for unit in mine[place.at[mine] != host].tolist():
         if place.clear_of_rules(unit, host):
             place.move(unit, host)
-    return mine[place.at[mine] == host]
+    there: Ints = mine[place.at[mine] == host]
+    return there
 
 
 def _in_air(work: Work, host: int) -> list[int]:
@@ -144,7 +146,7 @@ def _other_set(work: Work, host: int, deep: int, until: float, target: Floats | 
     place, fleet = work.place, work.fleet
     mine = _take_back(work, host)
     units = mine[fleet.movable[mine]]
-    units = units[[len(place.fitting(unit)) > 0 for unit in units.tolist()]] if len(units) else units
+    units = units[place.somewhere(units)]
     raised = np.zeros(2) if target is None else np.nan_to_num(target[:, host] - place.limits[:, host])
     for _ in range(SETS):
         place.spent += 1e-3
@@ -167,7 +169,7 @@ def _other_set(work: Work, host: int, deep: int, until: float, target: Floats | 
 
 
 def _at_least_hard(work: Work, hosts: set[int], until: float) -> None:
-    """Hosts that cannot be brought under their ceilings are not left with more than they have, where that is possible."""
+    """Hosts that stay above their ceilings are not left with more than they have, where that is possible."""
     place, fleet = work.place, work.fleet
     limits = hard(fleet)
     place.closed[list(hosts)] = True

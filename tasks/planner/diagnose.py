@@ -82,7 +82,7 @@ def _rules(fleet: Fleet) -> Iterator[Impossible]:
         going = fleet.drained[fleet.start[units]] & fleet.movable[units]
         if not going.any():
             continue
-        reach = fleet.allowed[np.unique(fleet.look[units])].any(axis=0)
+        reach = np.array(fleet.allowed[np.unique(fleet.look[units])].any(axis=0), dtype=bool)
         reach[fleet.start[units[~going]]] = True
         places = len(np.unique(apart.zones[reach]))
         if places < len(units):

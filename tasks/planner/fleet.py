@@ -115,7 +115,7 @@ def fleet_of(problem: Problem) -> Fleet:
     members, unit_of = _units(problem, at)
     first = np.array([guests_of[0] for guests_of in members], dtype=np.int64)
     start = at[first] if len(first) else at
-    need = np.stack([np.bincount(unit_of, weights=row, minlength=len(members)) for row in usage])
+    need = np.array([np.bincount(unit_of, weights=row, minlength=len(members)) for row in usage], dtype=np.float64)
     kind = np.array([kinds[host.kind] for host in hosts], dtype=np.int64)
     look, allowed = _looks(problem, members, start, takes, kind, index)
     aparts, rules_of = _aparts(problem, unit_of)

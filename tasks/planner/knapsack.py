@@ -103,18 +103,28 @@ def _trace(taken: Bools, weights: Ints, count: int, total: int) -> Ints:
 
 def _greedy(memory: Ints, cpu: Floats, need_memory: float, need_cpu: float, price: float) -> list[int]:
     """A choice that covers, not the cheapest: by what a guest frees of what is still needed for what it costs."""
+    weights, cores = memory.tolist(), cpu.tolist()
     chosen: list[int] = []
-    left = list(range(len(memory)))
-    short = np.array([max(0.0, need_cpu), max(0.0, need_memory)])
-    whole = np.where(short > 0, short, 1.0)
-    while (short > SLIP).any():
-        gain = np.minimum(cpu[left], short[0]) / whole[0] + np.minimum(memory[left], short[1]) / whole[1]
-        best = left[int(np.argmax(gain / (memory[left] + price + 1.0)))]
+    left = set(range(len(weights)))
+    short_cpu, short_memory = max(0.0, need_cpu), max(0.0, need_memory)
+    while left and (short_cpu > SLIP or short_memory > SLIP):
+
+        def worth(one: int, lacks_cpu: float = short_cpu, lacks_memory: float = short_memory) -> tuple[float, int]:
+            gain = min(cores[one], lacks_cpu) / need_cpu if lacks_cpu > SLIP else 0.0
+            gain += min(weights[one], lacks_memory) / need_memory if lacks_memory > SLIP else 0.0
+            return gain / (weights[one] + price + 1.0), -one
+
+        best = max(left, key=worth)
         chosen.append(best)
         left.remove(best)
-        short = np.maximum(0.0, short - np.array([cpu[best], float(memory[best])]))
-    for guest in sorted(chosen, key=lambda one: -memory[one]):  # what the later ones made needless
-        rest = [one for one in chosen if one != guest]
-        if memory[rest].sum() >= need_memory - SLIP and cpu[rest].sum() >= need_cpu - SLIP:
-            chosen = rest
+        short_cpu, short_memory = short_cpu - cores[best], short_memory - weights[best]
+    spare_cpu, spare_memory = SLIP - short_cpu, SLIP - short_memory
+    if need_cpu <= 0:
+        spare_cpu = np.inf
+    if need_memory <= 0:
+        spare_memory = np.inf
+    for one in sorted(chosen, key=lambda one: -weights[one]):  # what the later ones made needless
+        if cores[one] <= spare_cpu and weights[one] <= spare_memory:
+            chosen.remove(one)
+            spare_cpu, spare_memory = spare_cpu - cores[one], spare_memory - weights[one]
     return chosen

@@ -44,7 +44,7 @@ def _price(solution: Solution) -> Iterator[str]:
         gib = float(solution.fleet.need[MEMORY, moved].sum()) / MIB
         saved = gib - solution.relief.mib / MIB
         if saved >= 1:
-            yield f"without a price per move (now {price:g} GiB) up to {saved:.0f} GiB less would move, in more migrations"
+            yield f"without the price of {price:g} GiB per move {saved:.0f} GiB less would move, in more migrations"
 
 
 def _emptied(solution: Solution, at: Ints) -> Iterator[str]:

@@ -74,7 +74,7 @@ class Placement:
     def open_to(self, unit: int) -> Bools:
         """(hosts): where the rules let a unit go now, whatever its size; never where it is."""
         fleet = self.fleet
-        mask = fleet.allowed[fleet.look[unit]] & ~self.closed
+        mask: Bools = fleet.allowed[fleet.look[unit]] & ~self.closed
         if self.at[unit] != AIR:
             mask[self.at[unit]] = False
         for rule in fleet.rules_of.get(unit, ()):
@@ -102,6 +102,18 @@ class Placement:
         cpu, memory = self.fleet.need[:, unit].tolist()
         fits = (self.slack[MEMORY] >= memory - SLIP) & (self.slack[CPU] >= cpu - SLIP)
         return np.flatnonzero(fits & self.open_to(unit)) if fits.any() else np.empty(0, dtype=np.int64)
+
+    def somewhere(self, units: Ints) -> Bools:
+        """(units): whether some host has room for each, by kind, labels and size; ``apart`` rules are not asked."""
+        fleet = self.fleet
+        self.spent += 1.5e-4 + 3e-9 * self.closed.size * len(units)
+        hosts = np.flatnonzero(~self.closed & (self.slack > -SLIP).all(axis=0))
+        need, slack = fleet.need[:, units], self.slack[:, hosts]
+        fits = (slack[MEMORY] >= need[MEMORY, :, None] - SLIP) & (slack[CPU] >= need[CPU, :, None] - SLIP)
+        fits &= fleet.allowed[np.ix_(fleet.look[units], hosts)]
+        fits &= self.at[units][:, None] != hosts
+        found: Bools = fits.any(axis=1)
+        return found
 
     def moved(self) -> Ints:
         """Units that are not where they started."""

@@ -115,9 +115,8 @@ def _left(solution: Solution, at: Ints, found: Order) -> Iterator[Left]:
     fleet, goal = solution.fleet, solution.fleet.problem.goal
     stuck = {left.guest for left in found.stuck}
     place = final(solution, at)
-    trimmed = [unit for unit in np.flatnonzero((solution.at != fleet.start) & (at == fleet.start)).tolist()]
-    cut = set(trimmed)
-    for unit in trimmed:
+    cut = set(np.flatnonzero((solution.at != fleet.start) & (at == fleet.start)).tolist())
+    for unit in sorted(cut):
         if fleet.guests[fleet.members[unit][0]].id not in stuck:
             target = fleet.hosts[int(solution.at[unit])].name
             yield from lefts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ POINTS = 20
 """Of the curve of gains."""
 TIMES = {"id", "made", "taken", "stale", "spent_seconds"}
 """What a plan's id does not depend on."""
+Status = Literal["nothing-to-do", "optimal", "bounded", "best-effort", "impossible"]
 HAIR = 1e-6
 """A share above a ceiling by less is not above it."""
 
@@ -165,7 +166,7 @@ def gap(solution: Solution, at: Ints, unfinished: bool) -> float | None:
     return max(0.0, round((moved - solution.bound_mib) / solution.bound_mib, 6))
 
 
-def status(solution: Solution, at: Ints, unfinished: bool, impossible: bool, price: float) -> Any:
+def status(solution: Solution, at: Ints, unfinished: bool, impossible: bool, price: float) -> Status:
     """One word for how good a plan is."""
     fleet = solution.fleet
     moved = at != fleet.start

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from tasks.planner.bound import covering
-from tasks.planner.fleet import CPU, MEMORY, SLIP, Ints
+from tasks.planner.fleet import MEMORY, SLIP, Ints
 from tasks.planner.place import AIR, Placement, largest_first, settle
 
 BREADTH = (48, 12, 6)
 """So many units are tried as the one that makes room: for the unit itself, for that one in turn, and so on."""
+NEAR = 96
+"""Only hosts that lack so little for it: so many are looked at."""
 CLEARED = 12
 """So many hosts are tried as the one that several units leave for a large one."""
 
@@ -33,21 +35,38 @@ def squeeze(place: Placement, unit: int, price: float, rule: int = 0, deep: int 
 def _eject(
     place: Placement, unit: int, price: float, rule: int, deep: int, level: int, busy: set[int], until: float
 ) -> bool:
-    fleet = place.fleet
-    for other in _in_the_way(place, unit, price)[: BREADTH[min(level, len(BREADTH) - 1)]].tolist():
+    others = _in_the_way(place, unit, price)
+    others = others[: BREADTH[min(level, len(BREADTH) - 1)]]
+    if not len(others):
+        return False
+    easy = place.somewhere(others)
+    for other in others[easy].tolist():
+        if other not in busy and _instead(place, unit, other, lambda one: settle(place, one, rule)):
+            return True
+    if level + 1 >= deep:
+        return False
+    for other in others[~easy].tolist():
         if place.spent > until:
             return False
-        if other in busy:
-            continue
-        mark, host = place.mark(), int(place.at[other])
-        place.move(other, AIR)
-        place.move(unit, host)
-        if settle(place, other, rule) or (
-            level + 1 < deep and _eject(place, other, price, rule, deep, level + 1, busy | {other}, until)
+        if other not in busy and _instead(
+            place,
+            unit,
+            other,
+            lambda one: _eject(place, one, price, rule, deep, level + 1, busy | {one}, until),
         ):
-            _made_room(place, other, host, unit)
             return True
-        place.undo(mark)
+    return False
+
+
+def _instead(place: Placement, unit: int, other: int, settled: Callable[[int], bool]) -> bool:
+    """Put a unit where another one is, if that one settles elsewhere."""
+    mark, host = place.mark(), int(place.at[other])
+    place.move(other, AIR)
+    place.move(unit, host)
+    if settled(other):
+        _made_room(place, other, host, unit)
+        return True
+    place.undo(mark)
     return False
 
 
@@ -61,32 +80,37 @@ def _in_the_way(place: Placement, unit: int, price: float) -> Ints:
 
     What has been moved already costs nothing more; of the rest, the smallest.
     """
-    fleet, at = place.fleet, place.at
-    place.spent += 1e-4 + 4e-8 * len(at)
-    open_to = place.open_to(unit) & (place.slack >= -SLIP * 10).all(axis=0)
-    need = fleet.need[:, unit]
-    on_open = np.append(open_to, False)  # the last one stands for AIR
-    short = np.append(need[:, None] - place.slack, np.zeros((2, 1)), axis=1)
-    fits = on_open[at] & fleet.movable & (fleet.need[MEMORY] >= short[MEMORY][at] - SLIP)
-    others = np.flatnonzero(fits & (fleet.need[CPU] >= short[CPU][at] - SLIP))
+    fleet, need = place.fleet, place.fleet.need[:, [unit]]
+    place.spent += 4e-4 + 1.5e-8 * len(place.at)
+    hosts = _nearest(place, unit, NEAR)
+    on = np.zeros(len(fleet.hosts) + 1, dtype=bool)  # the last one stands for AIR
+    on[hosts] = True
+    others = np.flatnonzero(on[place.at])
+    others = others[fleet.movable[others]]
+    at = place.at[others]
+    others = others[(fleet.need[:, others] >= need - place.slack[:, at] - SLIP).all(axis=0)]
     memory = fleet.need[MEMORY, others]
-    extra = np.where(at[others] == fleet.start[others], memory + price, 0.0)
+    extra = np.where(place.at[others] == fleet.start[others], memory + price, 0.0)
     return others[np.lexsort((memory, extra))]
+
+
+def _nearest(place: Placement, unit: int, most: int) -> Ints:
+    """The hosts that lack the least for a unit, of those that could hold it alone."""
+    need = place.fleet.need[:, [unit]]
+    fit = place.open_to(unit) & (place.slack >= -SLIP * 10).all(axis=0) & (place.limits >= need - SLIP).all(axis=0)
+    hosts = np.flatnonzero(fit)
+    short = (np.maximum(0, need - place.slack[:, hosts]) / np.maximum(need, SLIP)).sum(axis=0)
+    return hosts[np.argsort(short, kind="stable")[:most]]
 
 
 def _clear_out(place: Placement, unit: int, price: float, rule: int, until: float) -> bool:
     """Make room for a large unit on one host: the cheapest set there that fits elsewhere leaves it."""
     fleet = place.fleet
-    open_to = place.open_to(unit) & (place.slack >= -SLIP * 10).all(axis=0)
-    need = fleet.need[:, [unit]]
-    hosts = np.flatnonzero(open_to & (place.limits >= need - SLIP).all(axis=0))
-    short = np.maximum(0, need - place.slack[:, hosts])
-    hosts = hosts[np.argsort((short / np.maximum(need, SLIP)).sum(axis=0), kind="stable")][:CLEARED]
-    for host in hosts.tolist():
+    for host in _nearest(place, unit, CLEARED).tolist():
         if place.spent > until:
             return False
         there = np.flatnonzero((place.at == host) & fleet.movable)
-        there = there[[len(place.fitting(other)) > 0 for other in there.tolist()]] if len(there) else there
+        there = there[place.somewhere(there)]
         chosen = covering(fleet, there, place.slack[:, host] - fleet.need[:, unit], price)
         place.spent += 1e-3
         if chosen is None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from tasks.planner.balance import balance
 from tasks.planner.bound import Relief, hot, relief
 from tasks.planner.ceilings import ceilings, price_mib
 from tasks.planner.drain import consolidate, drain, leaving
-from tasks.planner.fleet import CPU, MEMORY, Fleet, Floats, Ints
+from tasks.planner.fleet import MEMORY, Fleet, Floats, Ints
 from tasks.planner.place import Placement
 from tasks.planner.targets import chosen
 
-AGAIN = 4
+AGAIN = 3
 """So often an outcome is fed back, at most, until it changes nothing."""
 
 
@@ -57,9 +55,11 @@ class Solution:
         loads, self._over = fleet.loads(fleet.start), dict[int, str]()
         for host in hot(fleet, self.limits - loads).tolist():
             parts = [
-                f"{word} {loads[r, host] / fleet.room[r, host]:.0%} above {self.limits[r, host] / fleet.room[r, host]:.0%}"
-                for r, word in ((CPU, "cpu"), (MEMORY, "memory"))
-                if 0 < fleet.room[r, host] < np.inf and loads[r, host] > self.limits[r, host]
+                f"{word} {used / has:.0%} above {most / has:.0%}"
+                for word, used, most, has in zip(
+                    ("cpu", "memory"), loads[:, host], self.limits[:, host], fleet.room[:, host], strict=True
+                )
+                if used > most and has > 0
             ]
             self._over[host] = ", ".join(parts).replace("%", " %")
 

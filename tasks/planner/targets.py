@@ -17,8 +17,8 @@ def chosen(fleet: Fleet, limits: Floats) -> tuple[Placement, dict[int, int]]:
     goal = fleet.problem.goal
     number = {guest.id: n for n, guest in enumerate(fleet.guests)}
     wanted: dict[int, int] = {}
-    for ident, host in goal.targets.items():
-        wanted[int(fleet.unit_of[number[ident]])] = fleet.index[host]
+    for ident, name in goal.targets.items():
+        wanted[int(fleet.unit_of[number[ident]])] = fleet.index[name]
     wanted = {unit: host for unit, host in wanted.items() if host != fleet.start[unit]}
     refused = {
         unit: host
