@@ -12,6 +12,7 @@ from worker.cli import client
 from worker.cli.drains import drain, return_
 from worker.cli.words import clean
 from worker.contract import HOST
+from worker.fleet.used import percent, used
 from worker.journal.cordons import IN_SETTINGS, Cordon
 from worker.runtime import runtime
 
@@ -25,9 +26,10 @@ names = click.argument("host", nargs=-1, required=True)
 @client.output
 @click.pass_context
 def hosts(ctx: click.Context, domains: bool, output: str) -> None:
-    """List the hosts of the inventory: their agent, their load, their domains as last published.
+    """List the hosts of the inventory: their agent, how full they are, their domains as last published.
 
-    An agent is up, draining or down; 'no answer' is one whose hypervisor does not answer it. 'wait' counts the
+    An agent is up, draining or down; 'no answer' is one whose hypervisor does not answer it. 'cpu' and 'memory' are
+    what its guests use of what the host has for them, as planning counts it. 'wait' counts the
     migrations that can only go on when the host is back. The last column says by whom a host is cordoned and why,
     what drains it, and how many of its guests a drain has taken away.
 
@@ -111,13 +113,17 @@ def _list(domains: bool, output: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("host", "driver", "agent", "out", "in", "wait", "domains", "", box=None)
+    loaded = any(host["load"] for host in shown)
+    table = Table(
+        "host", "driver", "agent", *(["cpu", "memory"] if loaded else []), "out", "in", "wait", "domains", "", box=None
+    )
     for host in shown:
         own = host["domains"]
         cells = (
             host["name"] + (" (cordoned)" if host["cordoned"] else ""),
             host["driver"],
             host["agent"],
+            *(percent((host["load"] or {}).get(kind)) for kind in (("cpu", "memory") if loaded else ())),
             f"{host['outgoing']}/{host['max_outgoing']}",
             f"{host['incoming']}/{host['max_incoming']}",
             str(host["waiting"]),
@@ -133,6 +139,7 @@ def described() -> list[dict[str, Any]]:
     book, inventory = client.journal(), runtime().inventory
     agents = book.agents(inventory)
     waiting = Counter(record.waiting["host"] for record in book.standing() if record.waiting)
+    loads = book.loads(inventory)
     cordons, away = book.cordons(), Counter(home.host for home in book.homes())
     shown: list[dict[str, Any]] = []
     for name, host in inventory.items():
@@ -152,6 +159,7 @@ def described() -> list[dict[str, Any]]:
                 "max_incoming": host.settings.max_incoming,
                 "waiting": waiting[name],
                 "homes_away": away[name],
+                "load": full.document() if (full := used(host, loads.get(name))) else None,
                 "labels": host.settings.labels,
                 "domains": book.domains(name),
             }

@@ -7,5 +7,17 @@ Agents publish which domains their host has and what these use; nothing here tou
 from worker.fleet.file import problem_from_file
 from worker.fleet.problem import problem, problem_of
 from worker.fleet.snapshot import Holder, Seen, Snapshot, take
+from worker.fleet.used import Used, percent, used
 
-__all__ = ["Holder", "Seen", "Snapshot", "problem", "problem_from_file", "problem_of", "take"]
+__all__ = [
+    "Holder",
+    "Seen",
+    "Snapshot",
+    "Used",
+    "percent",
+    "problem",
+    "problem_from_file",
+    "problem_of",
+    "take",
+    "used",
+]
