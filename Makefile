@@ -1,6 +1,6 @@
 # `make` alone lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: bench-drains help demo demo-libvirt demo-libvirt-drain test lint bench bench-libvirt fleet chaos chaos-libvirt soak explore lock clean
+.PHONY: bench-drains help demo demo-libvirt demo-libvirt-drain test lint bench bench-libvirt bench-planner fleet chaos chaos-libvirt soak explore lock clean
 
 BIN := .venv/bin
 # KEEP=1 leaves the demo up. ARGS is passed on: make test ARGS="-k journal", make bench ARGS=--quick
@@ -49,6 +49,11 @@ bench-libvirt: ## The relay beside virsh migrate, on the same guest between two 
 	@deploy/lab/install
 	@scripts/bootstrap --libvirt
 	@$(BIN)/python -m bench.libvirt $(ARGS)
+
+bench-planner: ## The planner beside hbal and a greedy, on generated, BtrPlace's and Ganeti's clusters; ARGS=--quick
+	@scripts/debian-packages ganeti-htools || echo "==> going on without hbal: its rows say so"
+	@scripts/bootstrap --planner
+	@$(BIN)/python -m bench.planner $(ARGS)
 
 fleet: ## Many guests among three real libvirt hosts at once; ARGS="--guests 10 --migrations 60"
 	@deploy/lab/install
