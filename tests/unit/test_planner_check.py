@@ -13,7 +13,7 @@ from order_lab import apart, crowded, guest, host, plan_of, problem
 
 from tasks.planner.check import check, outdated
 from tasks.planner.order import order
-from worker.contract.plans import HostView, Load, Plan, Problem, Rule, Step
+from worker.contract.plans import HostSpec, HostView, Load, Plan, Problem, Rule, Step
 
 HOSTS = [
     host("a", 30, labels={"disk": "fast"}),
