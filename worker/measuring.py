@@ -16,6 +16,9 @@ logger = structlog.get_logger(__name__)
 KEEP_SECONDS = 3600.0
 """What is published outlives its agent: for the one that is started next, and for hosts that its guests moved to."""
 
+SECOND_LOOK_SECONDS = 1.0
+"""A rate takes two looks: the second one comes soon, so that a host whose agent has just started is not unknown."""
+
 
 class Measuring:
     """Looks of one agent at what the guests of its host use."""
@@ -28,6 +31,7 @@ class Measuring:
 
     def keep(self, ended: threading.Event) -> None:
         """Look and publish until told to end. What fails is logged once, until it goes well again."""
+        pause = min(self._every, SECOND_LOOK_SECONDS)
         while not ended.is_set():
             try:
                 self.look()
@@ -38,7 +42,8 @@ class Measuring:
                 self._failing = True
             else:
                 self._failing = False
-            ended.wait(self._every)
+            ended.wait(pause)
+            pause = self._every
 
     def look(self) -> None:
         """One look, published. Raises ``HypervisorError``, ``redis.RedisError``."""
