@@ -1,0 +1,280 @@
+"""Hosts that are cordoned, drained, returned to and rolled over, by a relay of real processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from relay_lab import HOSTS, VMRELAY, Relay, running_relay, until
+
+from worker.journal.batch import Batch
+from worker.journal.rolls import Roll
+from worker.leash import leashed
+
+pytestmark = pytest.mark.timeout(120)
+
+SLOW = 300_000
+"""MiB: some seconds of copying, and more than any host has."""
+
+
+class DrainRelay(Relay):
+    """Some guests must stay where they are, and planning is told that hosts are large enough."""
+
+    def inventory(self) -> str:
+        """Hosts of a terabyte, so that a guest may be so large that it takes a while to move."""
+        hosts = "".join(
+            f'[hosts.{h}]\nuri = "vzsim://{{state_dir}}/simulator/{h}.sock"\nmemory_mib = 1000000\n' for h in self.hosts
+        )
+        return hosts + (
+            '[rules.licensed]\nkind = "pinned"\ndomains = ["licensed-*"]\nreason = "its license is bound to the host"\n'
+        )
+
+    def empty(self) -> None:
+        """No guest anywhere, nobody cordoned, nothing remembered of homes."""
+        for host in self.hosts:
+            for vm in self.ask(host, "show")["vms"]:
+                self.ask(host, "vm-delete", name=vm["name"])
+            self.journal.uncordon(host)
+        until(lambda: not any(self.journal.domains(host) for host in self.hosts), "hosts are empty")
+        self.journal.forget_homes(*(home.uuid for home in self.journal.homes()))
+
+    def on(self, host: str) -> set[str]:
+        """The names of a host's guests: a fresh look."""
+        return {str(vm["name"]) for vm in self.ask(host, "show")["vms"]}
+
+    def batch(self, ident: str, state: str = "finished") -> Batch:
+        """A batch, once it has come so far."""
+        found = until(lambda: self.journal.batch(ident), f"batch {ident} is there")
+        if state == "moving":
+            until(lambda: self.journal.batch(ident).asked, f"{ident} moves something")  # type: ignore[union-attr]
+        else:
+            until(lambda: self.journal.batch(ident).state == state, f"{ident} is {state}")  # type: ignore[union-attr]
+        found = self.journal.batch(ident)
+        assert found is not None
+        return found
+
+    def drained(self, *hosts: str) -> Batch:
+        """Drain hosts; the batch when it is over."""
+        return self.batch(self.send("vmrelay.v1.drain", hosts=list(hosts)))
+
+    def returned(self, *hosts: str) -> Batch:
+        """Return to hosts; the batch when it is over."""
+        return self.batch(self.send("vmrelay.v1.return", hosts=list(hosts)))
+
+    def roll(self, ident: str, state: str = "finished", step: str = "") -> Roll:
+        """A roll, once it is in this state, and at this step where one is named."""
+
+        def there() -> Roll | None:
+            found = self.journal.roll(ident)
+            return found if found and found.state == state and step in ("", found.step) else None
+
+        found = until(there, f"roll {ident} is {state} {step}")
+        assert found is not None
+        return found
+
+    def refusal(self, task: str, **arguments: Any) -> str:
+        """What a task is refused with."""
+        ident = self.send(task, **arguments)
+        until(lambda: self.result(ident)["status"] == "FAILURE", f"{task} is refused")
+        return str(self.result(ident)["result"])
+
+    def receipt(self, *words: str, code: int = 0) -> dict[str, Any]:
+        """What a command that makes a batch prints in the end."""
+        done = self.cli(*words, "-o", "json")
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr, self.log("scheduler")[-2000:])
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+
+def left(batch: Batch) -> list[tuple[str, str]]:
+    """Who is left, and the code of why."""
+    return [(each["domain"], each["code"]) for each in batch.left]
+
+
+@pytest.fixture(scope="module")
+def whole() -> Iterator[DrainRelay]:
+    """Redis, three hosts, three agents, a scheduler."""
+    with TemporaryDirectory(prefix="vmrelay-") as directory, running_relay(Path(directory), DrainRelay) as relay:
+        yield relay
+
+
+@pytest.fixture
+def relay(whole: DrainRelay) -> Iterator[DrainRelay]:
+    """The same, with empty hosts."""
+    whole.empty()
+    yield whole
+    whole.mend()
+
+
+def test_a_drain_empties_its_host_and_return_fills_it(relay: DrainRelay) -> None:
+    """Everything moves but what is pinned, which has its reason; the host is closed, and afterwards as before."""
+    guests = {relay.vm("beta") for _ in range(4)}
+    pinned = relay.vm("beta", "licensed-1")
+    receipt = relay.receipt("drain", "beta", "--reason", "new DIMMs", "--requested-by", "ops", code=1)
+    assert (receipt["moved"], receipt["failed"], receipt["skipped"]) == (4, 0, 1)
+    assert [(stays["domain"], stays["code"]) for stays in receipt["left"]] == [(pinned, "pinned")]
+    assert "its license is bound to the host" in receipt["left"][0]["why"]
+    assert relay.on("beta") == {pinned}
+
+    shown = {host["name"]: host for host in json.loads(relay.cli("hosts", "-o", "json").stdout)}
+    assert (shown["beta"]["cordon"]["by"], shown["beta"]["cordon"]["reason"]) == ("ops", "new DIMMs")
+    assert (shown["beta"]["homes_away"], shown["beta"]["draining"]) == (4, None)
+    refused = relay.wait(relay.migrate(relay.vm("alpha"), "beta"))
+    assert (refused.outcome, refused.reason) == ("rejected", "cordoned")
+    assert "beta is cordoned by ops (new DIMMs)" in refused.error
+
+    # Drained again, nothing happens: what was moved is not asked for twice.
+    assert relay.drained("beta").moved == 0
+
+    back = relay.receipt("hosts", "return", "beta")
+    assert back["moved"] == 4
+    assert relay.on("beta") == guests | {pinned}
+    assert relay.journal.homes() == []
+    assert relay.journal.cordons() == {}
+
+
+def test_who_was_moved_since_is_not_brought_back(relay: DrainRelay) -> None:
+    """It is listed with what would bring it, and then forgotten; who was destroyed is not asked for."""
+    kept, moved, gone = (relay.vm("beta") for _ in range(3))
+    assert relay.drained("beta").left == ()
+    (host,) = relay.where(moved)
+    relay.moved(moved, next(other for other in ("alpha", "gamma") if other != host))
+    (host,) = relay.where(gone)
+    relay.ask(host, "vm-delete", name=gone)
+    until(lambda: not relay.journal.find_domain(gone, HOSTS), "it is gone")
+    back = relay.returned("beta")
+    assert (back.moved, left(back)) == (1, [(moved, "moved-since")])
+    assert relay.on("beta") == {kept}
+    assert relay.journal.homes() == []
+
+
+def test_what_finds_no_place_is_listed_and_the_drain_ends(relay: DrainRelay) -> None:
+    """A guest that no other host has room for stays, and so says the receipt; the others have left."""
+    big = relay.vm("beta", memory_mib=990_000)
+    for host in HOSTS:
+        relay.vm(host, memory_mib=500_000 if host != "beta" else 64)
+    batch = relay.drained("beta")
+    assert [domain for domain, _ in left(batch)] == [big]
+    assert batch.left[0]["why"]
+    assert relay.on("beta") == {big}
+
+
+def test_a_stopped_domain_does_not_keep_a_host_from_being_empty(relay: DrainRelay) -> None:
+    """No guest runs on the host any more: the drain went well, and names what lies there stopped."""
+    stopped = relay.vm("beta", state="stopped")
+    receipt = relay.receipt("drain", "beta")
+    assert [(stays["domain"], stays["code"]) for stays in receipt["left"]] == [(stopped, "stopped")]
+
+
+def test_several_hosts_are_drained_at_once_but_not_all(relay: DrainRelay) -> None:
+    """The refusal says why, and nothing is cordoned; two of three go."""
+    assert "nothing could leave" in relay.refusal("vmrelay.v1.drain", hosts=list(HOSTS))
+    assert relay.journal.cordons() == {}
+    for host in ("alpha", "beta"):
+        relay.vm(host)
+    assert relay.drained("alpha", "beta").moved == 2
+    assert relay.on("alpha") | relay.on("beta") == set()
+
+
+def test_a_cancelled_drain_says_what_is_still_there(relay: DrainRelay) -> None:
+    """What waits is skipped, what runs ends as it does; meanwhile the host cannot be opened, afterwards it can."""
+    names = {relay.vm("beta", memory_mib=SLOW) for _ in range(6)}
+    ident = relay.send("vmrelay.v1.drain", hosts=["beta"])
+    relay.batch(ident, "moving")
+    uncordon = {"hosts": ["beta"], "action": "uncordon"}
+    assert f"vmrelay batch cancel {ident}" in relay.refusal("vmrelay.v1.host", **uncordon)
+    assert f"vmrelay batch watch {ident}" in relay.refusal("vmrelay.v1.drain", hosts=["beta"])
+    relay.send("vmrelay.v1.control", batch=ident, action="cancel")
+    batch = relay.batch(ident)
+    assert batch.moved + batch.skipped == 6
+    assert batch.skipped
+    assert {domain for domain, _ in left(batch)} == relay.on("beta") <= names
+    relay.send("vmrelay.v1.host", **uncordon)
+    until(lambda: not relay.journal.cordons(), "beta takes domains again")
+
+
+def test_a_roll_goes_over_hosts_with_a_command(relay: DrainRelay) -> None:
+    """The command runs once for each drained host; one that fails holds the roll, and attach goes on with it."""
+    homes = {host: {relay.vm(host)} for host in HOSTS}
+    seen = relay.directory / "seen"
+    command = f'echo "$VMRELAY_HOST" >>{seen}; test "$VMRELAY_HOST" = alpha'
+    failed = relay.cli("rolling", "alpha", "beta", "--id", "r1", "--command", command)
+    assert failed.returncode == 1
+    assert "vmrelay rolling attach r1" in failed.stderr
+    assert (relay.roll("r1", "running").host, relay.roll("r1", "running").step) == ("beta", "wait")
+    assert relay.on("beta") == set()
+    done = relay.cli("rolling", "attach", "r1", "--command", f'echo "again $VMRELAY_HOST" >>{seen}', "-o", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["state"] == "finished"
+    assert seen.read_text().split("\n") == ["alpha", "beta", "again beta", ""]
+    told = [(kind, data.get("host", "")) for _, kind, data in relay.journal.roll_events("r1")]
+    assert told == [
+        ("begun", ""), ("drained", "alpha"), ("ready", "alpha"), ("returned", "alpha"),
+        ("drained", "beta"), ("ready", "beta"), ("finished", "beta"),
+    ]  # fmt: skip
+    assert {host: relay.on(host) for host in HOSTS} == homes
+    assert relay.journal.cordons() == {}
+
+
+def test_a_killed_scheduler_holds_up_no_roll(relay: DrainRelay) -> None:
+    """Killed while it drains: each guest has moved once there and, when the host is back, once home."""
+    home = {relay.vm("alpha", memory_mib=SLOW // 2) for _ in range(3)}
+    relay.send("vmrelay.v1.roll", ident="r3", hosts=["alpha"], wait="agent")
+    relay.batch("r3.drain.alpha", "moving")
+    relay.kill("scheduler")
+    relay.mend()
+    relay.roll("r3", "running", "wait")
+    assert relay.on("alpha") == set()
+    assert relay.terminate("agent-alpha") == 0
+    relay.restart_agent("alpha")
+    relay.roll("r3")
+    assert relay.on("alpha") == home
+    moves = [record for record in relay.journal.records() if record.batch.startswith("r3.")]
+    assert sorted((record.batch, record.outcome) for record in moves) == [
+        *[("r3.drain.alpha", "succeeded")] * 3,
+        *[("r3.return.alpha", "succeeded")] * 3,
+    ]
+
+
+def test_a_roll_stops_where_somebody_cannot_leave_and_tries_again(relay: DrainRelay) -> None:
+    """It says who and why; when that is put right, continue drains the rest and goes on."""
+    pinned, other = relay.vm("alpha", "licensed-2"), relay.vm("alpha")
+    relay.send("vmrelay.v1.roll", ident="r4", hosts=["alpha"])
+    assert f"{pinned} (" in relay.roll("r4", "stopped").why
+    relay.moved(pinned, "beta")
+    goes_on = {"roll": "r4", "action": "continue"}
+    relay.send("vmrelay.v1.roll.control", **goes_on)
+    relay.roll("r4", "running", "wait")
+    assert "nothing was changed" in relay.refusal("vmrelay.v1.roll.control", host="beta", **goes_on)
+    relay.send("vmrelay.v1.roll.control", host="alpha", **goes_on)
+    relay.roll("r4")
+    assert relay.on("alpha") == {other}
+
+
+def test_ctrl_c_leaves_a_drain_going(relay: DrainRelay) -> None:
+    """The command says how to follow and how to cancel it, and ends with 130; the drain goes on to its end."""
+    relay.vm("beta", memory_mib=SLOW)
+    process = subprocess.Popen(
+        leashed([str(VMRELAY), "drain", "beta", "--batch", "d1"]),
+        env=relay.environment | {"NO_COLOR": "1"},
+        cwd=relay.directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    relay.batch("d1", "moving")
+    os.kill(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "vmrelay batch watch d1" in told
+    assert "vmrelay batch cancel d1" in told
+    relay.batch("d1")
+    assert relay.on("beta") == set()
