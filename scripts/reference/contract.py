@@ -180,7 +180,7 @@ def contract() -> str:
         "waited for its next attempt, which may start at once.",
         _arguments(LIMITS, LimitsRequest)
         + " `cluster` takes `migrations`. `limits` of the answer holds `hosts` (`outgoing` and `incoming` of each, and "
-        "`at_most`, what its agent has threads for), `networks` and `migrations`; each of them with `used`, the `limit` "
+        "`at_most`, what its agent has threads for), `networks` and `migrations`; each with `used`, the `limit` "
         "in force and what was `asked` for.",
         _states(),
         "## Result document\n\nWhat the task returns, `AsyncResult(id).result` holds, and `-o json` prints.\n\n"
