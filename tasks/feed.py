@@ -28,7 +28,7 @@ BUDGET_SECONDS = 0.05
 FED_AT_ONCE = 50
 SHOWN_SECONDS = 1.0
 """So often what ``AsyncResult`` shows of a batch is renewed."""
-LOOK_SECONDS, LOOKS = 10.0, 5
+LOOK_SECONDS, LOOKS = 5.0, 5
 """A drain waits for a look at its hosts so long, or so many times ``inventory_seconds``."""
 STOPPED_SECONDS = 0.5
 """How often what a paused or cancelled batch has asked for is taken back."""
@@ -186,7 +186,7 @@ def _ended(parts: Runtime, brief: Batch) -> bool:
     if batch is None or batch.revision != brief.revision:
         return False
     now = journal.now()
-    undone = [*journal.items_in(batch.id, "failed"), *journal.items_in(batch.id, "depends")]
+    undone = [item for part in ("failed", "depends", "cancelled") for item in journal.items_in(batch.id, part)]
     since = max(batch.last, batch.started, batch.created) / 1000
     limits = receipt.Limits(
         parts.settings.planning.replans, max(LOOK_SECONDS, LOOKS * parts.settings.inventory_seconds)

@@ -8,7 +8,7 @@ the same whoever does it, and how often.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import redis
@@ -110,26 +110,27 @@ def write(parts: Runtime, batch: Batch) -> None:
 def plan(parts: Runtime, batch: Batch) -> bool:
     """Make a plan and give it to the batch; false where that has gone on meanwhile."""
     home = coming_home(parts, batch) if batch.kind == "return" else Homecoming()
-    failed = [] if batch.renew else parts.journal.items_in(batch.id, "failed")
+    stay = [] if batch.renew else parts.journal.items_in(batch.id, "failed")
+    stay += parts.journal.items_in(batch.id, "cancelled")
     try:
         goal = bulk.goal_of(batch, parts.settings.planning, home.targets)
         problem = fleet.problem(parts.settings, parts.inventory, parts.journal, goal)
-        found = planning.make(pinned(problem, failed), parts.settings.planning.process_mib)
+        found = planning.make(pinned(problem, stay), parts.settings.planning.process_mib)
     except RelayError as wrong:
         logger.warning("no plan", batch=batch.id, code=wrong.code, error=wrong.message[:500])
         why = f"no plan could be made: {wrong.message} [{wrong.code}]"
         notes = [*batch.notes, why]
         return parts.journal.adopt_plan(batch, "", 0, {"exhausted": "1", "notes": notes}, {"why": why})
-    found = found.model_copy(update={"left": (*found.left, *map(Left.model_validate, home.left))})
+    found = found.model_copy(update={"left": (*_news(found.left, stay), *map(Left.model_validate, home.left))})
     items = bulk.items_of_plan(found)
     adopted = parts.journal.adopt_plan(batch, found.model_dump_json(), len(items), adopted_fields(found), _told(found))
     logger.info("planned", batch=batch.id, plan=found.id, status=found.status, moves=len(found.steps), used=adopted)
     return adopted
 
 
-def pinned(problem: Problem, failed: Sequence[Item]) -> Problem:
-    """The problem with every guest left where it is whose migration has failed in this batch. Pure."""
-    why = {item.uuid or item.domain: f"its migration failed: {item.why}"[:500] for item in failed}
+def pinned(problem: Problem, stay: Sequence[Item]) -> Problem:
+    """The problem with every guest left where it is whose migration in this batch failed or was cancelled. Pure."""
+    why = {item.uuid or item.domain: f"its migration was not made: {item.why}"[:500] for item in stay}
     guests = tuple(
         guest.model_copy(update={"pinned": told})
         if (told := why.get(guest.id) or why.get(guest.name)) and not guest.pinned
@@ -137,6 +138,12 @@ def pinned(problem: Problem, failed: Sequence[Item]) -> Problem:
         for guest in problem.guests
     )
     return problem.model_copy(update={"guests": guests})
+
+
+def _news(left: Iterable[Left], stay: Iterable[Item]) -> Iterator[Left]:
+    """Of whom a plan leaves where they are, those of whom the batch does not say anyway why they stay."""
+    known = {name for item in stay for name in (item.uuid or item.domain, item.domain)}
+    return (each for each in left if each.guest not in known and each.domain not in known)
 
 
 def adopted_fields(found: Plan) -> dict[str, Any]:

@@ -106,7 +106,8 @@ class End:
 def end_of_plan(batch: Batch, undone: Sequence[Item], sights: Sequence[Sight], waited: float, most: Limits) -> End:
     """What follows for a batch that has nothing left to ask for and nothing that runs.
 
-    ``undone``: the moves of it that failed, or were skipped for another reason than that it was cancelled.
+    ``undone``: the moves of it that failed, were left out by its plan, fitted only after others, or whose own
+    migrations were cancelled.
     ``waited``: seconds since the last move ended.
     """
     if batch.kind == "list" or batch.state != "running":

@@ -44,7 +44,7 @@ def control(relay: Relay, ident: str, action: str, **more: object) -> str:
 
 
 def test_a_list_is_moved_in_its_order(relay: Relay) -> None:
-    """Each move waits for those it comes after; ``AsyncResult`` shows the receipt, and the same id is the same batch."""
+    """Each move waits for those before it; ``AsyncResult`` shows the receipt, and the same id is the same batch."""
     one, two = relay.vm(), relay.vm()
     moves = [
         {"domain": one, "destination": "beta"},

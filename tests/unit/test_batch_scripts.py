@@ -135,6 +135,7 @@ def test_what_comes_after_a_failure_is_skipped_some_at_a_time(journal: Journal) 
     assert [journal.skip_items("b", 2) for _ in range(7)] == [1] * 6 + [0]
     assert states(journal) == "fssssssa"
     assert batch(journal).skipped == 6
+    assert [item.n for item in journal.items_in("b", "depends")] == [2, 3, 4, 5, 6, 7]
     assert not journal.to_be_done("b")[0]
 
 

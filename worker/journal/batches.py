@@ -180,7 +180,7 @@ class Batches(Scripts):
         return found
 
     def items_in(self, ident: str, part: str) -> list[Item]:
-        """The moves in one of a batch's sets: ``asked``, ``failed`` or ``depends``; in order."""
+        """The moves in one of a batch's sets: ``asked``, ``failed``, ``depends`` or ``cancelled``; in order."""
         numbers = sorted(self.client.smembers(self._key("b", ident, part)), key=int)
         return self._items(ident, numbers) if numbers else []
 

@@ -1,8 +1,8 @@
 -- Batches: what the end of a migration means for the batch that asked for it, and what else moves a batch on.
 -- A move is in exactly one place: open (it waits), asked (it has a migration), or it has its final state in fates.
 
-local PARTS = {'items', 'fates', 'open', 'ready', 'lanes', 'load', 'wait', 'then', 'asked', 'failed', 'depends', 'doomed',
-  'again', 'tries', 'plan', 'events', 'controls'}
+local PARTS = {'items', 'fates', 'open', 'ready', 'lanes', 'load', 'wait', 'then', 'asked', 'failed', 'depends',
+  'cancelled', 'doomed', 'again', 'tries', 'plan', 'events', 'controls'}
 
 local function of_batch(batch, part)
   return prefix .. 'b:' .. batch .. (part and ':' .. part or '')
@@ -96,6 +96,7 @@ local function item_settled(batch, n, state, migration, code, why)
   redis.call('HSET', of_batch(batch), 'last', now())
   if state == 'failed' then redis.call('SADD', of_batch(batch, 'failed'), n) end
   if code == 'depends' then redis.call('SADD', of_batch(batch, 'depends'), n) end
+  if code == 'cancelled' and migration ~= '' then redis.call('SADD', of_batch(batch, 'cancelled'), n) end
   redis.call('HINCRBY', prefix .. 'batch-items', redis.call('HGET', of_batch(batch), 'kind') .. ':' .. state, 1)
   revise(batch)
   batch_event(batch, 'item-ended', {n = tonumber(n), domain = move.domain, source = move.source,
