@@ -51,12 +51,12 @@ class DrainRelay(Relay):
 
     def batch(self, ident: str, state: str = "finished") -> Batch:
         """A batch, once it has come so far."""
-        found = until(lambda: self.journal.batch(ident), f"batch {ident} is there")
-        if state == "moving":
-            until(lambda: self.journal.batch(ident).asked, f"{ident} moves something")  # type: ignore[union-attr]
-        else:
-            until(lambda: self.journal.batch(ident).state == state, f"{ident} is {state}")  # type: ignore[union-attr]
-        found = self.journal.batch(ident)
+
+        def there() -> Batch | None:
+            found = self.journal.batch(ident)
+            return found if found and (found.asked if state == "moving" else found.state == state) else None
+
+        found = until(there, f"batch {ident} is {state}")
         assert found is not None
         return found
 
