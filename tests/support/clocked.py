@@ -50,7 +50,7 @@ class Clocked(Journal):
 
     def ask(self, ident: str, source: str, destination: str, **more: str | int) -> None:
         """A request is journaled, and waits."""
-        fields = {
+        fields: dict[str, str | int | float | None] = {
             "domain": ident,
             "uuid": f"uuid-{ident}",
             "source": source,

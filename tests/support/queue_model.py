@@ -1,4 +1,4 @@
-"""Who starts next, said a second time: over plain lists of everything that waits, without an index and without Redis."""
+"""Who starts next, said a second time: over plain lists of all that waits, without an index and without Redis."""
 
 from __future__ import annotations
 

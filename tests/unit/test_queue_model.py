@@ -55,7 +55,9 @@ class Queueing(RuleBasedStateMachine):
         self.number += 1
         ident = f"m{self.number:03d}"
         self.journal.ask(ident, *pair, priority=priority, requested_by=who, cost="" if cost == 1 else cost)
-        flow = f"{priority}/r:" + ("~" + hashlib.sha1(who.encode()).hexdigest()[:16] if "/" in who else who)
+        flow = f"{priority}/r:" + (
+            "~" + hashlib.sha1(who.encode(), usedforsecurity=False).hexdigest()[:16] if "/" in who else who
+        )
         self.model.add(Waiting(ident, flow, *pair, cost, self.journal.at))
 
     @rule(seconds=st.sampled_from([0.001, 0.5, 20, 60, 301, 700]))
