@@ -54,14 +54,10 @@ def order(problem: Problem, targets: Mapping[str, str], why: Mapping[str, str]) 
             stuck[guest] = left
         else:
             moves[guest] = layout.move(guest, layout.place[guest], layout.index[targets[guest_id]])
-    straight: set[int] = set()
     while True:
         _drop_split(layout, moves, stuck)
         layout.allow_cpu(moves.values())
-        found = sequence(layout, moves.values(), straight)
-        if stranded := {move.guest for move in found.left if move.bounce}:
-            straight |= stranded
-            continue
+        found = sequence(layout, moves.values())
         for move in found.left:
             stuck[move.guest] = _stuck(layout, move, moves)
         for move in found.left:

@@ -9,8 +9,9 @@ this sequence stays possible: so it never runs into a deadlock.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from random import Random
 
 from tasks.planner.moves import Key, Layout, Move
 
@@ -23,17 +24,44 @@ class Sequence:
     left: list[Move] = field(default_factory=list)
 
 
-def sequence(layout: Layout, moves: Iterable[Move], unparkable: Collection[int] = ()) -> Sequence:
-    """Order ``moves``; guests of ``unparkable`` only go straight. A guest may end parked (its second leg is in
-    ``left``): call again with it among ``unparkable``.
+WORK = 12_000
+"""Moves times attempts: so much is tried where something is left, within ``ATTEMPTS``."""
+ATTEMPTS = (2, 16)
+
+
+def sequence(layout: Layout, moves: Iterable[Move]) -> Sequence:
+    """Order ``moves``. Where some are left, other attempts let some guests wait, chosen by chance but always the same:
+    who goes straight may take the room that others need to be parked. The one that leaves fewest is taken.
     """
-    return _Search(layout, list(moves), unparkable).run()
+    given = list(moves)
+    attempts = min(max(WORK // max(len(given), 1), ATTEMPTS[0]), ATTEMPTS[1])
+    best = _attempt(layout, given, set())
+    for attempt in range(1, attempts):
+        if not best.left:
+            break
+        chance = Random(attempt)  # noqa: S311
+        found = _attempt(layout, given, {move.guest for move in given if chance.random() < chance.random()})
+        best = min(best, found, key=lambda one: (len(one.left), len(one.moves)))
+    return best
+
+
+def _attempt(layout: Layout, moves: list[Move], patient: set[int]) -> Sequence:
+    """A sequence in which nobody ends parked: who would goes only straight, and all of it is tried again."""
+    straight: set[int] = set()
+    while True:
+        found = _Search(layout, moves, straight, patient).run()
+        parked = {move.guest for move in found.left if move.bounce}
+        if not parked:
+            return found
+        straight |= parked
 
 
 class _Search:
-    def __init__(self, layout: Layout, moves: list[Move], unparkable: Collection[int]) -> None:
+    def __init__(self, layout: Layout, moves: list[Move], unparkable: set[int], patient: set[int]) -> None:
         hosts = range(len(layout.memory))
         self.layout, self.unparkable = layout, unparkable
+        self.patient = set(patient)
+        """They go when nobody else can."""
         self.memory, self.cpu = list(layout.memory), list(layout.cpu)
         self.held = layout.holders()
         self.waiting: dict[Key, list[int]] = {}
@@ -56,12 +84,15 @@ class _Search:
                 self.waiting.setdefault(key, []).append(move.guest)
 
     def run(self) -> Sequence:
-        for host in range(len(self.memory)):
-            self._wake(host)
+        self._wake_all()
         while True:
             self._direct()
-            if not self.pending or not self._park_some():
+            if self.pending and self._park_some():
+                continue
+            if not self.pending or not self.patient:
                 break
+            self.patient.clear()
+            self._wake_all()
         self.out.left = [self.pending[guest] for guest in sorted(self.pending)]
         return self.out
 
@@ -85,12 +116,16 @@ class _Search:
             return 0
         return 1 if self._lacks(move.source) else 2
 
+    def _wake_all(self) -> None:
+        for host in range(len(self.memory)):
+            self._wake(host)
+
     def _wake(self, host: int) -> None:
         self.stale.add(host)
         self.changed[host] += 1
         for guest in self.arrivals[host]:
             move = self.pending[guest]
-            if self._fits(move, host):
+            if guest not in self.patient and self._fits(move, host):
                 heapq.heappush(self.ready, (self._class(move), -move.memory, guest))
 
     def _direct(self) -> None:
@@ -130,7 +165,7 @@ class _Search:
     def _park_some(self) -> bool:
         for host in sorted(self.stale):
             for guest in self.arrivals[host]:
-                if (aside := self._who(self.pending[guest])) is not None:
+                if guest not in self.patient and (aside := self._who(self.pending[guest])) is not None:
                     cost = sum(self.pending[other].memory for other in aside)
                     heapq.heappush(self.options, (cost, guest, self.changed[host], aside))
         self.stale.clear()
