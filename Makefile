@@ -25,6 +25,10 @@ demo-libvirt-drain: ## Empty one of three real libvirt hosts with twelve QEMU gu
 	@scripts/bootstrap --libvirt
 	@$(BIN)/vmrelay demo --libvirt --drain $(ARGS)
 
+demo-rebalance: ## Balance a lopsided fleet of simulated hosts, drain two of them, bring everything back; KEEP=1 leaves it up
+	@scripts/bootstrap
+	@$(BIN)/vmrelay demo --rebalance $(keep) $(ARGS)
+
 test: ## Install what the tests need, then lint and run every test
 	@scripts/prepare-tests
 	@$(MAKE) --no-print-directory lint

@@ -90,6 +90,7 @@ def test_a_batch_is_over_when_nothing_more_happens_by_itself(batch: Batch, over:
         ({"failed": 1}, exits.FAILED),
         ({"skipped": 1}, exits.FAILED),
         ({"left": (LEFT,)}, exits.FAILED),
+        ({"total": 0, "moved": 0, "exhausted": True}, exits.FAILED),
         ({"in_doubt": ("b-1.1",), "failed": 1}, exits.IN_DOUBT),
     ],
 )

@@ -22,8 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 @click.option("--keep", is_flag=True, help="Leave everything up, and say how to use it.")
 @click.option("--libvirt", is_flag=True, help="Two real libvirt hosts and QEMU guests (deploy/lab/install first).")
 @click.option("--drain", is_flag=True, help="With --libvirt: three hosts, of which one is drained and gets them back.")
+@click.option("--rebalance", is_flag=True, help="A lopsided fleet of simulated hosts is balanced, hosts are drained.")
 @click.pass_context
-def demo(ctx: click.Context, keep: bool, libvirt: bool, drain: bool) -> None:
+def demo(ctx: click.Context, keep: bool, libvirt: bool, drain: bool, rebalance: bool) -> None:
     """Migrate several virtual machines at once between three simulated hosts.
 
     \b
@@ -31,6 +32,7 @@ def demo(ctx: click.Context, keep: bool, libvirt: bool, drain: bool) -> None:
       vmrelay demo              ends with the outcome and the metrics, and leaves nothing behind
       vmrelay demo --keep       leaves everything up and says how to use it
       vmrelay demo --libvirt    real guests, there and back, between two real libvirt hosts
+      vmrelay demo --rebalance  a lopsided fleet is balanced, hosts are drained and returned to
       vmrelay demo --libvirt --drain    twelve real guests on three hosts, of which one is drained
 
     Exit code 0 where every virtual machine is where it must be and was never restarted, else 1.
@@ -48,6 +50,10 @@ def demo(ctx: click.Context, keep: bool, libvirt: bool, drain: bool) -> None:
             from worker.cli import demo_libvirt
 
             ctx.exit(demo_libvirt.demo(keep))
+        if rebalance:
+            from worker.cli import demo_rebalance
+
+            ctx.exit(demo_rebalance.demo(keep))
         ctx.exit(_kept() if keep else _passing())
 
 

@@ -11,7 +11,7 @@ MOVED = 0
 to move has moved, or there was nothing to do."""
 FAILED = 1
 """The domain is safe on its source (or a command of another kind failed). Of a batch: something failed, was skipped
-or had to stay; of a dry run: the plan does not reach its goal."""
+or had to stay, or no plan could be made; of a dry run: the plan does not reach its goal."""
 REFUSED = 2
 """Usage, flags, unknown host: no host was touched."""
 IN_DOUBT = 3
@@ -42,4 +42,4 @@ def for_batch(batch: Batch) -> int:
     """The exit code for how a batch ended."""
     if batch.in_doubt:
         return IN_DOUBT
-    return FAILED if batch.failed or batch.skipped or batch.left else MOVED
+    return FAILED if batch.failed or batch.skipped or batch.left or batch.exhausted else MOVED
