@@ -162,12 +162,12 @@ class RuleSettings(BaseModel):
     domains: list[str] = Field(min_length=1)
     """Names; ``*`` and ``?`` stand for any text and any character."""
     kind: Literal["apart", "together", "among", "pinned", "requires"]
-    """``apart``: on different hosts; ``together``: on one host; ``among``: all within one of ``parts``; ``pinned``:
-    never moved by a plan; ``requires``: only on hosts with ``labels``."""
+    """``apart``: on different hosts; ``together``: on one host; ``among``: all within one of ``parts``, or on hosts
+    that share ``label``; ``pinned``: never moved by a plan; ``requires``: only on hosts with ``labels``."""
     label: str = ""
-    """With ``apart``: hosts with the same value of this label count as one."""
+    """Hosts with the same value of this label count as one with ``apart``, and are one part with ``among``."""
     parts: list[list[str]] = Field(default_factory=list)
-    """With ``among``: sets of hosts."""
+    """With ``among``: sets of hosts, instead of a label."""
     labels: dict[str, str] = Field(default_factory=dict)
     """With ``requires``."""
     reason: str = ""
@@ -175,9 +175,10 @@ class RuleSettings(BaseModel):
 
     @model_validator(mode="after")
     def _whole(self) -> RuleSettings:
-        needed = {"among": self.parts, "requires": self.labels}
+        needed = {"among": self.parts or self.label, "requires": self.labels}
         if not needed.get(self.kind, True):
-            raise ValueError(f"a rule of the kind {self.kind} needs {'parts' if self.kind == 'among' else 'labels'}")
+            what = "parts or a label" if self.kind == "among" else "labels"
+            raise ValueError(f"a rule of the kind {self.kind} needs {what}")
         return self
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.contract.plans import HostSpec
 from worker.errors import SettingsError
 from worker.fleet.rules import Applied, Guest, Names, apply
 from worker.settings import RuleSettings
@@ -91,3 +92,14 @@ def test_a_pinned_guest_says_why() -> None:
     told = RuleSettings(domains=["a"], kind="pinned", reason="licence")
     mute = RuleSettings(domains=["b"], kind="pinned")
     assert applied(("a", "b"), told=told, mute=mute).pinned == {"uuid-0": "licence", "uuid-1": "rule mute"}
+
+
+def test_guests_are_kept_within_hosts_that_share_a_label() -> None:
+    """``among`` with a label needs no list of hosts: those with the same value are one part, others are of none."""
+    rule = applied(("web",), r=RuleSettings(domains=["web"], kind="among", label="zone")).rules[0]
+    zones = {"a": {"zone": "1"}, "b": {"zone": "2"}, "c": {"zone": "1"}, "d": {}}
+    specs = [HostSpec(name=name, memory_mib=1, labels=labels) for name, labels in zones.items()]
+    assert rule.sets(specs) == (("a", "c"), ("b",))
+    assert rule.model_copy(update={"parts": (("d",),)}).sets(specs) == (("d",),)
+    with pytest.raises(ValueError, match="parts or a label"):
+        RuleSettings(domains=["web"], kind="among")

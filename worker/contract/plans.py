@@ -5,6 +5,7 @@ Memory is MiB, CPU is cores in use, time is seconds. Guests are named by uuid (`
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -74,13 +75,24 @@ class Rule(Document):
     name: str
     kind: Literal["apart", "together", "among"]
     """``apart``: no two of the guests on one host (or on hosts that share ``label``); ``together``: all of them on
-    one host; ``among``: all of them within one of ``parts``."""
+    one host; ``among``: all of them within one of ``parts`` (or on hosts that share ``label``)."""
     guests: tuple[str, ...]
     """Ids."""
     label: str = ""
-    """With ``apart``: hosts of which this label is equal count as one (a rack, a power supply)."""
+    """Hosts of which this label is equal (a rack, a zone) count as one with ``apart``, and are one part with ``among``
+    that names no ``parts``. A host without it is one by itself with ``apart``, and of no part with ``among``."""
     parts: tuple[tuple[HostName, ...], ...] = ()
     """With ``among``: sets of hosts."""
+
+    def sets(self, hosts: Iterable[HostSpec]) -> tuple[tuple[HostName, ...], ...]:
+        """``among``: the sets of hosts of which its guests have to share one, in the order of ``parts`` or of hosts."""
+        if self.parts or not self.label:
+            return self.parts
+        found: dict[str, list[HostName]] = {}
+        for host in hosts:
+            if (value := host.labels.get(self.label)) is not None:
+                found.setdefault(value, []).append(host.name)
+        return tuple(map(tuple, found.values()))
 
 
 class Goal(Document):
@@ -102,13 +114,17 @@ class Goal(Document):
     price_per_move_gib: float = Field(default=1, ge=0)
     """What a migration costs besides its memory, as if it moved so many GiB more: a higher price makes fewer moves."""
     max_moves: int | None = Field(default=None, ge=0)
+    """At most so many migrations."""
     max_gib: float | None = Field(default=None, ge=0)
+    """At most so much memory moved, in GiB."""
     max_minutes: float | None = Field(default=None, ge=0)
+    """Only what is expected to end so soon."""
     select: tuple[Name, ...] = ()
     """Only these guests (names or ids, ``*`` allowed) may move."""
     exclude: tuple[Name, ...] = ()
     """These may not."""
     seed: int = 1
+    """The same problem with the same seed makes the same plan."""
     plan_seconds: float = Field(default=5, gt=0, le=600)
     """How long the search may take."""
 

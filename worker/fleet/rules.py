@@ -48,7 +48,7 @@ def apply(settings: Mapping[str, RuleSettings], guests: Iterable[Guest], hosts: 
                 raise SettingsError(f"rules.{name} names the host {unknown[0]}, which is not in the inventory")
             if ids:
                 parts = tuple(tuple(part) for part in rule.parts)
-                applied.rules.append(Rule(name=name, kind="among", guests=tuple(ids), parts=parts))
+                applied.rules.append(Rule(name=name, kind="among", guests=tuple(ids), label=rule.label, parts=parts))
         elif len(ids) > 1:
             applied.rules.append(Rule(name=name, kind=rule.kind, guests=tuple(ids), label=rule.label))
     return applied
