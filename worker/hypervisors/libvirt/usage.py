@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -13,7 +14,10 @@ from worker.errors import HypervisorError
 from worker.hypervisors.libvirt.errors import calling
 from worker.hypervisors.usage import GuestUsage, Usage, occupied
 
+log = logging.getLogger(__name__)
+
 KIB, MIB = 2**10, 2**20
+TRIES = 3
 _GROUPS = libvirt.VIR_DOMAIN_STATS_CPU_TOTAL | libvirt.VIR_DOMAIN_STATS_BALLOON
 _MEASURED = libvirt.VIR_DOMAIN_STATS_DIRTYRATE
 """Told where somebody has had it measured (``virDomainStartDirtyRateCalc``); it is never measured for this."""
@@ -53,13 +57,25 @@ def _host(connection: libvirt.virConnect) -> tuple[int, int]:
 def _guests(connection: libvirt.virConnect) -> tuple[GuestUsage, ...]:
     for groups in (_GROUPS | _MEASURED, _GROUPS):
         try:
-            rows = calling(partial(connection.getAllDomainStats, groups, _FLAGS), effect=False)
+            rows = _all(connection, groups)
         except HypervisorError as failure:
             if failure.code not in _REFUSED:
                 raise
         else:
             return tuple(_guest(domain, told) for domain, told in rows)
     return _one_by_one(connection)
+
+
+def _all(connection: libvirt.virConnect, groups: int) -> list[tuple[libvirt.virDomain, dict[str, Any]]]:
+    """The bulk call. A guest whose QEMU ends under it makes it fail for all of them: it is made again."""
+    for more in reversed(range(TRIES)):
+        try:
+            return calling(partial(connection.getAllDomainStats, groups, _FLAGS), effect=False)
+        except HypervisorError as failure:
+            if not more or failure.code in _REFUSED or not connection.isAlive():
+                raise
+            log.debug("asked for statistics once more: %s", failure)
+    raise AssertionError("the last try returns or raises")
 
 
 def _guest(domain: libvirt.virDomain, told: Mapping[str, Any]) -> GuestUsage:
