@@ -6,8 +6,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import batches
 import command
 import contract
+import hosts
 import hypervisors
 import journal
 import operation
@@ -15,9 +17,12 @@ import recovery
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 PAGES: dict[str, Callable[[], str]] = {
+    "batch-request.schema.json": batches.batch_schema,
+    "batches.md": batches.batches,
     "cli.md": command.cli,
     "contract.md": contract.contract,
     "flags.md": hypervisors.flags,
+    "hosts.md": hosts.hosts,
     "journal.md": journal.journal,
     "libvirt-errors.md": hypervisors.libvirt_errors,
     "metrics.md": operation.metrics,

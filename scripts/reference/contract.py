@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from command import exit_codes
 from page import ROOT, code, described, page, prose, table
@@ -13,14 +14,22 @@ from pydantic import BaseModel
 
 from worker import errors
 from worker.contract import (
+    BATCH,
     CANCEL,
+    CONTROL,
+    DRAIN,
+    HOST,
     LIMITS,
     MIGRATE,
     PHASE,
     PROGRESS,
+    REBALANCE,
     RECOVER,
     RESOLVE,
     RETRY,
+    RETURN,
+    ROLL,
+    ROLL_CONTROL,
     SCHEDULER_QUEUE,
     TUNE,
     TUNING_RANGES,
@@ -208,6 +217,18 @@ def _tasks() -> str:
         [code(RETRY), code(SCHEDULER_QUEUE), "the fields below, by name", "`migration`, `answer`"],
         [code(LIMITS), code(SCHEDULER_QUEUE), "the fields below, by name", "`changed`, `limits`"],
     ]
+    rows += [
+        [code(task), code(SCHEDULER_QUEUE), "of [a batch](batches.md)", "its receipt"]
+        for task in (BATCH, REBALANCE, DRAIN, RETURN)
+    ]
+    rows.append(
+        [code(CONTROL), code(SCHEDULER_QUEUE), "of [control](batches.md)", "`batch`, `answer`, `state`"],
+    )
+    rows += [
+        [code(HOST), code(SCHEDULER_QUEUE), "of [hosts](hosts.md)", "`action`, `hosts`"],
+        [code(ROLL), code(SCHEDULER_QUEUE), "of [a roll](hosts.md)", "`roll`, `answer`"],
+        [code(ROLL_CONTROL), code(SCHEDULER_QUEUE), "of [a roll](hosts.md)", "`roll`, `answer`, `host`"],
+    ]
     return (
         "## Tasks and queues\n\n"
         + table(["task", "queue", "arguments", "result"], rows)
@@ -220,21 +241,25 @@ def _tasks() -> str:
 
 
 def _arguments(task: str, model: type[BaseModel]) -> str:
-    meanings = described(model)
-    properties = model.model_json_schema()["properties"]
+    own = [kind for kind in model.__mro__ if issubclass(kind, BaseModel) and kind is not BaseModel]
+    meanings = {name: text for kind in reversed(own) for name, text in described(kind).items()}
+    schema = model.model_json_schema()
+    properties, named = schema["properties"], schema.get("$defs", {})
     rows = [
-        [code(name), _type(properties[name]), "yes" if field.is_required() else "", meanings[name]]
+        [code(name), _type(properties[name], named), "yes" if field.is_required() else "", meanings[name]]
         for name, field in model.model_fields.items()
     ]
     headings = ["field", "type", "required", "meaning"]
     return f"## Arguments of `{task}`\n\n{table(headings, rows)}\n\nAn unknown field is refused."
 
 
-def _type(schema: dict[str, object]) -> str:
-    options = schema.get("anyOf")
-    if isinstance(options, list):
-        return " or ".join(str(option.get("type")) for option in options if option.get("type") != "null")
-    return str(schema.get("type", ""))
+def _type(schema: dict[str, Any], named: dict[str, Any]) -> str:
+    options = [named[each["$ref"].rpartition("/")[2]] if "$ref" in each else each for each in _options(schema)]
+    return " or ".join(str(each.get("type", "")) for each in options if each.get("type") != "null")
+
+
+def _options(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    return schema.get("anyOf") or schema.get("allOf") or [schema]
 
 
 def _states() -> str:
@@ -263,6 +288,8 @@ def _states() -> str:
 
 def _events() -> Iterator[str]:
     for file in (ROOT / "worker" / "journal" / "scripts").rglob("*.lua"):
+        if file.name.startswith(("batch-", "roll-")):  # they have streams of their own
+            continue
         yield from re.findall(r"(?:event\('|'type', ')([a-z-]+)'", file.read_text(encoding="utf-8"))
 
 

@@ -81,9 +81,11 @@ def metrics() -> str:
         [code(_exposed(item)), item._type, ", ".join(map(code, item._labelnames)), item._documentation]
         for item in found
     ]
-    outcomes = defined.migrations
-    labels = ", ".join(map(code, outcomes.labels))
-    rows.insert(0, [code(outcomes.name), "counter", labels, outcomes.documentation])
+    rows[:0] = [
+        [code(each.name), "counter", ", ".join(map(code, each.labels)), each.documentation]
+        for each in vars(defined).values()
+        if isinstance(each, defined.Counted)
+    ]
     buckets = [
         [code(item._name), ", ".join(f"{float(bound):g}" for bound in item._kwargs["buckets"])]
         for item in found
@@ -93,8 +95,9 @@ def metrics() -> str:
         prose(defined.__doc__)
         + f"\n\nEach agent and each scheduler serves `/metrics` (`metrics_port` of the host, `scheduler_metrics_port`; "
         f"0 takes a free one, which the log line `agent ready` and the lease name). "
-        f"`{defined.migrations.name}` is the journal's own count and outlives every process: when another scheduler "
-        "takes the lead its series go on there, so add them up without `instance`. Its label `flags` takes 64 values, "
+        f"`{defined.migrations.name}` and `{defined.batch_items.name}` are the journal's own counts and outlive every "
+        "process: when another scheduler takes the lead their series go on there, so add them up without `instance`. "
+        f"The first one's label `flags` takes 64 values, "
         "and it has 1000 series; later ones count as `other`. `outcome` of a "
         "migration is `succeeded`, `failed`, `cancelled` or `rejected`; `reason` is a code of "
         "[the contract](contract.md#error-codes), of [the SDK](sdk-errors.md) or of [libvirt](libvirt-errors.md)."

@@ -59,7 +59,9 @@ class BatchMove(BaseModel):
     domain: Name
     """Name or uuid."""
     destination: Name
+    """The host that it is sent to."""
     source: Name | None = None
+    """Where it is; where not given, it is looked for when its turn comes."""
     after: tuple[int, ...] = ()
     """It starts when these moves (counted from 1) have ended well."""
 
@@ -101,6 +103,7 @@ class DrainRequest(BulkRequest):
     """The arguments of ``vmrelay.v1.drain``: cordon hosts and move everything away that can be moved."""
 
     hosts: tuple[HostName, ...] = Field(min_length=1, max_length=1000)
+    """Those to be emptied, together."""
     goal: Goal | None = None
     """Ceilings, price and limits of the plan; its kind and hosts are this request's."""
 
@@ -109,6 +112,7 @@ class ReturnRequest(BulkRequest):
     """The arguments of ``vmrelay.v1.return``: uncordon hosts and bring back what a drain took away."""
 
     hosts: tuple[HostName, ...] = Field(min_length=1, max_length=1000)
+    """Those whose guests come home."""
 
 
 class ControlRequest(BaseModel):
@@ -117,11 +121,13 @@ class ControlRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     batch: Ident
+    """Its id."""
     action: Literal["pause", "resume", "cancel", "retry"]
     """``pause`` and ``cancel`` let what runs end (``abort`` cancels it, too); ``retry`` asks anew for what failed."""
     abort: bool = False
     """With ``cancel``: also cancel the migrations that run."""
     requested_by: Text = ""
+    """Who asks, for the record."""
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> Self:
@@ -135,9 +141,13 @@ class HostRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     hosts: tuple[HostName, ...] = Field(min_length=1, max_length=1000)
+    """All of them are judged before the first one is changed."""
     action: Literal["cordon", "uncordon"]
+    """``cordon``: nothing new is sent there; what waits towards it ends. ``uncordon``: it takes domains again."""
     requested_by: Text = ""
+    """Who asks, for the record, and for everybody whose migration is refused."""
     reason: Text = ""
+    """Why, likewise."""
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> Self:
@@ -170,12 +180,14 @@ class RollRequest(BulkRequest):
     """The arguments of ``vmrelay.v1.roll``: for each host in turn drain, wait, return."""
 
     hosts: tuple[HostName, ...] = Field(min_length=1, max_length=1000)
+    """In this order, one at a time."""
     wait: Literal["agent", "operator"] = "operator"
     """What ends the wait for a drained host: ``operator`` (``vmrelay.v1.roll.control``, which ``vmrelay rolling``
     sends when its command has succeeded), or ``agent`` (its agent has been started anew and its hypervisor answers)."""
     back: bool = True
     """Bring each host's guests home before the next one is drained; otherwise the host is only uncordoned."""
     goal: Goal | None = None
+    """Limits of each drain's plan, as of ``vmrelay.v1.drain``."""
 
 
 class RollControlRequest(BaseModel):
@@ -184,10 +196,13 @@ class RollControlRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     roll: Ident
+    """Its id."""
     action: Literal["continue", "cancel"]
+    """``continue``: the drained host is ready, or a stopped roll tries again. ``cancel``: it ends where it is."""
     host: HostName | None = None
     """With ``continue``: the host that is ready; refused where the roll waits for another one."""
     requested_by: Text = ""
+    """Who asks, for the record."""
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> Self:
