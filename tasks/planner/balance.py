@@ -147,7 +147,7 @@ def _other_set(work: Work, host: int, deep: int, until: float, target: Floats | 
     mine = _take_back(work, host)
     units = mine[fleet.movable[mine]]
     units = units[place.somewhere(units)]
-    raised = np.zeros(2) if target is None else np.nan_to_num(target[:, host] - place.limits[:, host])
+    raised = np.zeros(2) if target is None else target[:, host] - place.limits[:, host]
     for _ in range(SETS):
         place.spent += 1e-3
         chosen = covering(fleet, units, place.slack[:, host] + raised, work.price)
@@ -174,7 +174,7 @@ def _at_least_hard(work: Work, hosts: set[int], until: float) -> None:
     limits = hard(fleet)
     place.closed[list(hosts)] = True
     for host in sorted(hosts):
-        over = place.slack[:, host] + np.nan_to_num(limits[:, host] - place.limits[:, host])
+        over = place.slack[:, host] + limits[:, host] - place.limits[:, host]
         if (over < -SLIP * 10).any():
             mark = place.mark()
             if not _other_set(work, host, 2, until, limits):

@@ -34,7 +34,7 @@ class Relief:
 
 def hot(fleet: Fleet, slack: Floats) -> Ints:
     """Hosts above a ceiling, by more than a millionth of what they have."""
-    room = np.where(np.isfinite(fleet.room), fleet.room, 0)
+    room = np.where(fleet.known, fleet.room, 0)
     return np.flatnonzero((slack < -1e-6 * room - SLIP).any(axis=0))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.planner.fleet import CPU, MEMORY, SLIP, Fleet, Floats, Ints
+from tasks.planner.fleet import CPU, MEMORY, SLIP, UNKNOWN, Fleet, Floats, Ints
 from worker.contract.plans import Goal
 
 
@@ -33,11 +33,12 @@ def ceilings(fleet: Fleet, at: Ints, more_points: float = 0) -> Floats:
     for kind in np.unique(fleet.kind):
         here = fleet.kind == kind
         for resource in (CPU, MEMORY):
-            known = here & fleet.takes & np.isfinite(fleet.room[resource])
+            known = here & fleet.takes & fleet.known[resource]
             room = float(fleet.room[resource, known].sum())
             if room > 0:
                 share = float(loads[resource, known].sum()) / room + (goal.ceiling_points + more_points) / 100
-                limits[resource, here] = np.minimum(limits[resource, here], fleet.room[resource, here] * share)
+                mine = here & (fleet.room[resource] < UNKNOWN)
+                limits[resource, mine] = np.minimum(limits[resource, mine], fleet.room[resource, mine] * share)
     return limits
 
 

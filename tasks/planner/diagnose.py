@@ -103,7 +103,7 @@ def _demand(fleet: Fleet, limits: Floats) -> Iterator[Impossible]:
     for kind in np.unique(fleet.kind).tolist():
         takers = fleet.takes & (fleet.kind == kind)
         for resource in (CPU, MEMORY):
-            known = takers & np.isfinite(limits[resource])
+            known = takers & fleet.known[resource]
             need, most = float(loads[resource, known].sum()), float(limits[resource, known].sum())
             room = float(fleet.room[resource, known].sum())
             if room > 0 and need > most * (1 + 1e-9) + SLIP:

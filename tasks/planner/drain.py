@@ -65,8 +65,7 @@ def _least_loaded(place: Placement) -> list[int]:
     count = np.bincount(place.at, minlength=len(fleet.hosts))
     fixed = np.bincount(place.at[~fleet.movable], minlength=len(fleet.hosts))
     shares = np.zeros_like(fleet.room)
-    known = np.isfinite(fleet.room) & (fleet.room > 0)
-    np.divide(place.fleet.loads(place.at), fleet.room, out=shares, where=known)
+    np.divide(place.fleet.loads(place.at), fleet.room, out=shares, where=fleet.known)
     load = shares[MEMORY] + shares[CPU]
     able = np.flatnonzero((count > 0) & (fixed == 0))
     return sorted(able.tolist(), key=lambda host: (load[host], host))

@@ -86,7 +86,7 @@ def _more(place: Placement, unit: int, hosts: Ints) -> str:
     """The least that is missing on a host, and where."""
     fleet = place.fleet
     short = np.maximum(0, fleet.need[:, [unit]] - place.slack[:, hosts])
-    scale = np.maximum(np.where(np.isfinite(fleet.room[:, hosts]), fleet.room[:, hosts], 1), 1)
+    scale = np.where(fleet.known[:, hosts], fleet.room[:, hosts], 1)
     weight = (short / scale).sum(axis=0)
     best = int(np.argmin(weight))
     same = hosts[weight <= weight[best] * 1.05 + SLIP]

@@ -22,6 +22,8 @@ Bools = npt.NDArray[np.bool_]
 CPU, MEMORY = 0, 1
 MIB = 1024.0
 """In a GiB."""
+UNKNOWN = 1e9
+"""Cores of a host of which the CPU is not known: enough for anything."""
 SLIP = 1e-6
 """Cores or MiB; sums of floating-point numbers differ by less."""
 
@@ -48,7 +50,7 @@ class Fleet:
     index: dict[str, int]
     """Of a host, by name."""
     room: Floats
-    """(2, hosts): capacity less reserve; infinite CPU where it is not known."""
+    """(2, hosts): capacity less reserve; ``UNKNOWN`` CPU where it is not known."""
     kind: Ints
     """(hosts): a number for each driver."""
     takes: Bools
@@ -75,6 +77,11 @@ class Fleet:
     drained: Bools
     """(hosts): to be emptied."""
 
+    @property
+    def known(self) -> Bools:
+        """(2, hosts): where there is a capacity to measure loads by."""
+        return (self.room > 0) & (self.room < UNKNOWN)
+
     def name(self, unit: int) -> str:
         """What people call a unit."""
         names = [self.guests[guest].name for guest in self.members[unit]]
@@ -83,7 +90,7 @@ class Fleet:
     def loads(self, at: Ints) -> Floats:
         """(2, hosts): what is in use where the units are so."""
         size = len(self.hosts)
-        return np.stack([np.bincount(at, weights=row, minlength=size) for row in self.need])
+        return np.array([np.bincount(at, weights=row, minlength=size) for row in self.need], dtype=np.float64)
 
     def by_host(self, at: Ints) -> list[Ints]:
         """The units of each host, in their order."""
@@ -105,7 +112,7 @@ def fleet_of(problem: Problem) -> Fleet:
     index = {host.name: n for n, host in enumerate(hosts)}
     at = np.array([index[guest.host] for guest in guests], dtype=np.int64)
     usage = np.array([[g.cpu_cores for g in guests], [g.memory_mib for g in guests]], dtype=np.float64).reshape(2, -1)
-    cpu = [max(0.0, h.cpu_cores - h.reserve_cpu_cores) if h.cpu_cores else np.inf for h in hosts]
+    cpu = [max(0.0, h.cpu_cores - h.reserve_cpu_cores) if h.cpu_cores else UNKNOWN for h in hosts]
     memory = [max(0, h.memory_mib - h.reserve_memory_mib) for h in hosts]
     kinds = {kind: n for n, kind in enumerate(sorted({host.kind for host in hosts}))}
     drained = np.zeros(len(hosts), dtype=bool)

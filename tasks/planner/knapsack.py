@@ -53,7 +53,7 @@ def cover(memory: Ints, cpu: Floats, need_memory: float, need_cpu: float, price:
     slack = 0 if unit == divisor else unit - 1  # what rounding down may have taken from each guest
     width = int(most // unit)
     table, taken = _fill(weights[order], cpu[order], deepest, width)
-    counts, sums = np.nonzero(table >= need_cpu - SLIP)
+    counts, sums = np.nonzero(table >= max(0.0, need_cpu - SLIP))  # below 0: no set of guests is behind the cell
     reach = sums * unit + counts * slack >= need_memory - SLIP
     counts, sums = counts[reach], sums[reach]
     mib = np.maximum(sums * float(unit), need_memory)

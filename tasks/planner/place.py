@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tasks.planner.fleet import CPU, MEMORY, SLIP, Bools, Fleet, Floats, Ints
+from tasks.planner.fleet import CPU, MEMORY, SLIP, UNKNOWN, Bools, Fleet, Floats, Ints
 
 AIR = -1
 """Taken off its host, not placed yet."""
@@ -88,11 +88,11 @@ class Placement:
         return mask
 
     def clear_of_rules(self, unit: int, host: int) -> bool:
-        """Whether no ``apart`` rule keeps a unit off a host."""
+        """Whether no ``apart`` rule keeps a unit off a host; none keeps it off the one that it was lifted from."""
         for rule in self.fleet.rules_of.get(unit, ()):
             zones = self.fleet.aparts[rule].zones
             own = zones[self.last[unit]] == zones[host]
-            if self._zones[rule].get(int(zones[host]), 0) > own:
+            if self.last[unit] != host and self._zones[rule].get(int(zones[host]), 0) > own:
                 return False
         return True
 
@@ -146,7 +146,7 @@ def fullest(place: Placement, unit: int, hosts: Ints) -> int:
 def _left(place: Placement, unit: int, hosts: Ints) -> Floats:
     """(2, hosts): what stays free, as a part of each limit; 1 where a resource is not limited."""
     limits = place.limits[:, hosts]
-    limited = np.isfinite(limits) & (limits > 0)
+    limited = (limits > 0) & (limits < UNKNOWN / 100)
     left = np.ones_like(limits)
     np.divide(place.slack[:, hosts] - place.fleet.need[:, [unit]], limits, out=left, where=limited)
     return left
@@ -174,7 +174,7 @@ def settle(place: Placement, unit: int, rule: int = 0) -> bool:
 def largest_first(place: Placement, units: Iterable[int]) -> list[int]:
     """By the larger of a unit's shares of an average host; the hardest come first."""
     fleet = place.fleet
-    room = np.where(np.isfinite(fleet.room), fleet.room, 0)
+    room = np.where(fleet.known, fleet.room, 0)
     mean = np.maximum(room.mean(axis=1), 1.0)
     size = (fleet.need / mean[:, None]).max(axis=0)
     return sorted(units, key=lambda unit: (-size[unit], unit))

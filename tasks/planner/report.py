@@ -25,18 +25,16 @@ HAIR = 1e-6
 
 def shares(fleet: Fleet, loads: Floats) -> Floats:
     """(2, hosts): parts of what each host has; 0 where that is not known, or nothing."""
-    known = np.isfinite(fleet.room) & (fleet.room > 0)
     result = np.zeros_like(loads)
-    np.divide(loads, fleet.room, out=result, where=known)
+    np.divide(loads, fleet.room, out=result, where=fleet.known)
     return result
 
 
 def ceiling_shares(solution: Solution) -> Floats:
     """(2, hosts): the ceilings; 1 where there is none."""
     fleet = solution.fleet
-    known = np.isfinite(fleet.room) & (fleet.room > 0)
     result = np.ones_like(fleet.room)
-    np.divide(solution.limits, fleet.room, out=result, where=known)
+    np.divide(solution.limits, fleet.room, out=result, where=fleet.known)
     return result
 
 
@@ -101,8 +99,7 @@ def totals(solution: Solution, at: Ints, found: Order) -> Totals:
 
 def _spread(fleet: Fleet, parts: Floats, resource: int) -> Spread:
     """Over the hosts of which the capacity is known."""
-    room = fleet.room[resource]
-    known = parts[resource, np.isfinite(room) & (room > 0)]
+    known = parts[resource, fleet.known[resource]]
     if not len(known):
         return Spread(most=0, mean=0, deviation=0)
     return Spread(most=float(known.max()), mean=float(known.mean()), deviation=float(known.std()))
@@ -133,8 +130,8 @@ class _Excess:
         fleet = self.fleet = solution.fleet
         self.loads = fleet.loads(fleet.start)
         self.balance = fleet.problem.goal.kind == "balance"
-        self.room = np.where(np.isfinite(fleet.room) & (fleet.room > 0), fleet.room, 1.0)
-        self.most = np.where(np.isfinite(solution.limits), solution.limits, np.inf)
+        self.room = np.where(fleet.known, fleet.room, 1.0)
+        self.most = solution.limits
         stays = np.bincount(solution.at, minlength=len(fleet.hosts))
         self.going = stays == 0 if fleet.problem.goal.kind == "consolidate" else fleet.drained
         self.wanted = dict(enumerate(solution.at.tolist()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.planner.fleet import MEMORY, MIB, SLIP, Fleet, Ints
+from tasks.planner.fleet import MEMORY, MIB, SLIP, UNKNOWN, Fleet, Ints
 from tasks.planner.order import Order
 from tasks.planner.place import Placement
 from tasks.planner.solve import Solution
@@ -66,7 +66,7 @@ def _gain(solution: Solution, unit: int) -> float:
     """How much of what the goal wants away a unit takes with it, as shares of its host."""
     fleet = solution.fleet
     host, need = int(fleet.start[unit]), fleet.need[:, unit]
-    room = np.where(np.isfinite(fleet.room[:, host]) & (fleet.room[:, host] > 0), fleet.room[:, host], np.inf)
+    room = np.where(fleet.known[:, host], fleet.room[:, host], UNKNOWN)
     if fleet.problem.goal.kind != "balance":
         return float(need[MEMORY] + 1.0) if fleet.drained[host] or fleet.problem.goal.kind != "drain" else 0.0
     over = np.maximum(0, fleet.loads(fleet.start)[:, host] - solution.limits[:, host])
