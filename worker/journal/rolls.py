@@ -90,7 +90,8 @@ class Rolls(Scripts):
     def begin_roll(self, ident: str, hosts: tuple[str, ...], request: Mapping[str, Any]) -> list[str]:
         """Note a new roll (``roll-begin.lua``): ``OK``, ``SAME``, or ``BUSY``, the other roll and the host it has."""
         fields = {"state": "running", "at": 0, "step": "drain", "tries": 1, "request": json.dumps(request)}
-        answer = self._run("roll-begin", ident, json.dumps(fields), json.dumps(hosts))
+        told = json.dumps({"hosts": hosts})
+        answer = self._run("roll-begin", ident, json.dumps(fields), json.dumps(hosts), "begun", told)
         return [str(word) for word in answer]
 
     def step_roll(

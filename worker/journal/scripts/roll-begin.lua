@@ -1,5 +1,5 @@
 -- A new roll: hosts that are drained one after the other.
--- ARGV: id, fields (JSON object), hosts (JSON list)
+-- ARGV: id, fields (JSON object), hosts (JSON list), event type, event data
 -- OK | SAME (it exists) | BUSY, the roll that has one of these hosts already, that host
 local key = prefix .. 'roll:' .. id
 if redis.call('EXISTS', key) == 1 then return {'SAME'} end
@@ -14,5 +14,5 @@ local at = now()
 for name, value in pairs(cjson.decode(ARGV[2])) do redis.call('HSET', key, name, value) end
 redis.call('HSET', key, 'hosts', ARGV[3], 'version', 1, 'created', at, 'changed', at)
 redis.call('ZADD', prefix .. 'rolls', at, id)
-redis.call('XADD', key .. ':events', '*', 'type', 'begun', 'data', cjson.encode({hosts = cjson.decode(ARGV[3])}))
+redis.call('XADD', key .. ':events', '*', 'type', ARGV[4], 'data', ARGV[5])
 return {'OK'}
