@@ -144,7 +144,7 @@ class _Run:
                     dirty.add(self.moves[at].source)
 
     def _start_held_back(self) -> None:
-        for name in sorted(self.held_back, key=str):
+        for name in list(self.held_back):
             waiting = self.held_back[name]
             while waiting and (self.slots if name is None else self.networks[name]) > 0:
                 at = heapq.heappop(waiting)[1]
@@ -173,9 +173,10 @@ class _Run:
         if not self._room(at, move) or not self._places(at, move):
             return False
         networks = self._networks(move)
-        full = None if self.slots <= 0 else next((n for n in sorted(networks) if self.networks.get(n, 1) <= 0), "")
-        if full is None or self.networks.get(full, 1) <= 0:
-            heapq.heappush(self.held_back.setdefault(full, []), (-self._urgency(at), at))
+        full = [name for name in sorted(networks) if self.networks.get(name, 1) <= 0]
+        if self.slots <= 0 or full:
+            queue = self.held_back.setdefault(None if self.slots <= 0 else full[0], [])
+            heapq.heappush(queue, (-self._urgency(at), at))
             return False
         self._start(at, move, networks)
         return True
