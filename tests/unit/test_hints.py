@@ -9,10 +9,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from worker.cli import progress
+from worker.cli import batch, progress
 from worker.cli.hints import HINTS, hint
 from worker.cli.main import Commands
 from worker.cli.options import parameters
+from worker.cli.rebalance import rebalance
 from worker.errors import Rejected
 from worker.hypervisors.base import DomainState
 from worker.hypervisors.checks import check_migration
@@ -48,8 +49,9 @@ def test_every_row_can_be_reached(row: tuple[str, str, str]) -> None:
 
 
 def test_the_options_that_are_named_exist() -> None:
-    """A way out is one: each word with dashes is an option of `vmrelay migrate`."""
-    known = {word for option in parameters() for word in option.opts}
+    """A way out is one: each word with dashes is an option of `vmrelay migrate`, or of what makes a batch."""
+    options = [*parameters(), *batch.run.params, *rebalance.params]
+    known = {word for option in options for word in option.opts}
     named = {word.strip(",()") for row in HINTS for word in row.text.split() if word.startswith("--")}
     assert named <= known
 

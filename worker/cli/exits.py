@@ -42,4 +42,4 @@ def for_batch(batch: Batch) -> int:
     """The exit code for how a batch ended."""
     if batch.in_doubt:
         return IN_DOUBT
-    return FAILED if batch.failed or batch.skipped or batch.left or batch.exhausted else MOVED
+    return FAILED if batch.failed or batch.skipped or batch.staying or batch.exhausted else MOVED

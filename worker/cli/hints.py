@@ -63,6 +63,11 @@ HINTS = (
         "Unknown savevm section",
         "give both hosts the same definition and machine type: compare --xml with the source's",
     ),
+    Hint("plan-outdated", "", "plan again, or say --on-change replan"),
+    Hint("batch-exists", "", "choose another --id, or leave it out; 'vmrelay batch list' shows those that there are"),
+    Hint("not-over", "", "follow it with 'vmrelay batch watch', or end it first with 'vmrelay batch cancel'"),
+    Hint("planner-failed", "", "see planning.process_mib and plan_seconds, or plan for some hosts with --host"),
+    Hint("nowhere-to-go", "", "uncordon another host ('vmrelay hosts'), or bring its agent back"),
 )
 """Looked at from top to bottom; the first that fits is said."""
 

@@ -49,7 +49,7 @@ def show_receipt(batch: Batch, items: Sequence[Item], output: str, *, every: boo
         click.echo(f" note: {clean(note)}")
     for migration in batch.in_doubt:
         click.echo(f"next: {migration} is in doubt: vmrelay status {migration}", err=True)
-    if batch.state == "finished" and batch.failed:
+    if batch.state == "finished" and (batch.failed or batch.exhausted):
         click.echo(f"next: vmrelay batch retry {batch.id}", err=True)
 
 
