@@ -142,6 +142,27 @@ def test_a_guest_that_a_migration_holds_is_pinned_and_counts_at_both_hosts(state
 
 
 @pytest.mark.parametrize(
+    ("source", "destination", "where", "expected"),
+    [
+        ("alpha", "beta", "beta", ["alpha", "beta"]),
+        ("gone", "beta", "beta", ["beta"]),
+        ("alpha", "gone", "alpha", ["alpha"]),
+        ("gone", "lost", "alpha", ["alpha"]),
+        ("alpha", "beta", "gamma", ["gamma", "beta"]),
+    ],
+)
+def test_a_guest_with_a_migration_is_never_lost(source: str, destination: str, where: str, expected: list[str]) -> None:
+    """Whatever hosts its migration names, a guest is counted where it was seen or comes from, and where it goes."""
+    known = replace(
+        snapshot(**{where: seen(guest("web"))}), holders={"uuid-web": Holder("m1", "active", source, destination)}
+    )
+    found = made(known).guests
+    assert [spec.host for spec in found] == expected
+    assert found[0].id == "uuid-web"
+    assert all("m1" in spec.pinned for spec in found)
+
+
+@pytest.mark.parametrize(
     ("state", "words"),
     [
         (DomainState.MIGRATING, "by somebody else"),

@@ -80,12 +80,12 @@ def _moving(uuid: str, where: list[_Sight], held: Holder, kinds: Mapping[str, st
     why = f"{said.get(held.state, 'is being moved to')} {held.destination} by migration {held.migration}"
     if held.state == "in-doubt":
         why = f"its migration {held.migration} to {held.destination} is in doubt; 'vmrelay show {held.migration}' tells"
-    for host in (held.source, held.destination):
-        if host not in kinds:
-            continue
-        arriving = host == held.destination
-        ident = f"{uuid}{ARRIVING}{host}" if arriving and held.source in kinds else uuid
-        yield Placed(ident, best.name, host, load.cpu, load.memory_mib, load.dirty, why, arriving=ident != uuid)
+    arrived = best.host == held.destination
+    here = held.source if arrived and held.source in kinds else best.host
+    yield Placed(uuid, best.name, here, load.cpu, load.memory_mib, load.dirty, why)
+    if held.destination in kinds and held.destination != here:
+        there = f"{uuid}{ARRIVING}{held.destination}"
+        yield Placed(there, best.name, held.destination, load.cpu, load.memory_mib, load.dirty, why, arriving=True)
 
 
 def _resting(uuid: str, where: list[_Sight], kinds: Mapping[str, str], used: _Used) -> Iterable[Placed]:
