@@ -1,6 +1,6 @@
 # `make` alone lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: bench-drains help demo demo-libvirt demo-libvirt-drain test lint bench bench-libvirt bench-planner fleet chaos chaos-libvirt soak explore lock clean
+.PHONY: bench-admission bench-drains help demo demo-libvirt demo-libvirt-drain test lint bench bench-libvirt bench-planner fleet chaos chaos-libvirt soak explore lock clean
 
 BIN := .venv/bin
 # KEEP=1 leaves the demo up. ARGS is passed on: make test ARGS="-k journal", make bench ARGS=--quick
@@ -44,6 +44,10 @@ lint: ## Style, types and import rules
 bench: ## The relay against a bare Celery chain, side by side
 	@scripts/bootstrap
 	$(BIN)/python -m bench $(ARGS)
+
+bench-admission: ## What choosing and admitting one migration costs with 100 and with 10,000 that wait; ARGS=--quick
+	@scripts/bootstrap
+	@$(BIN)/python -m bench.admission $(ARGS)
 
 bench-drains: ## 500 guests leave a host and an urgent one overtakes, then two drains share; ARGS="--guests 100"
 	@scripts/bootstrap

@@ -149,11 +149,13 @@ local function take(source, destination)
   if weighs > 1 then redis.call('HSET', prefix .. 'costs', id, weighs) end
 end
 
+local half_life
+
 -- What a flow (queue.lua) has used up to now, besides what runs.
 local function past_of(flow, at)
   local past, since = string.match(redis.call('HGET', prefix .. 'usage', flow) or '0 0', '(%S+) (%S+)')
-  local half = tonumber(redis.call('GET', prefix .. 'half-life') or 60000)
-  return tonumber(past) * 2 ^ ((tonumber(since) - at) / half)
+  half_life = half_life or tonumber(redis.call('GET', prefix .. 'half-life') or 60000)
+  return tonumber(past) * 2 ^ ((tonumber(since) - at) / half_life)
 end
 
 -- The migration touches no host any more: others may use its slots.
