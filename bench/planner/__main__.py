@@ -22,7 +22,7 @@ from typing import Any
 
 from bench.planner import greedy, hbal, ours
 from bench.planner.bound import bound
-from bench.planner.cases import Case, cases, replanned
+from bench.planner.cases import Case, after, cases, replanned
 from bench.planner.conformance import conformance
 from bench.planner.expectations import EXPECTATIONS
 from bench.planner.goals import held, told
@@ -75,11 +75,18 @@ def rows_of(case: Case, rivals: Rivals) -> Iterator[Row]:
     yield _finished(row, problem)
     for name in case.rivals:
         yield size | judged(at, least, rivals.ask(name, problem, at))
-    if case.replans and found.plan and found.plan.steps:
-        again = replanned(problem, found.plan)
-        at = scene(again)
-        size["case"] = f"replan after half of {case.name}"
-        yield _finished(size | judged(at, bound(at), ours.plan(again)), again)
+    if not found.plan or not found.plan.steps:
+        return
+    if case.replans:
+        yield _again(f"replan after half of {case.name}", replanned(problem, found.plan))
+    if case.feeds_back:
+        yield _again(f"fed back: {case.name}", after(problem, found.plan))
+
+
+def _again(name: str, problem: Problem) -> Row:
+    at = scene(problem)
+    size: Row = {"case": name, "hosts": len(problem.hosts), "guests": len(problem.guests)}
+    return _finished(size | judged(at, bound(at), ours.plan(problem)), problem)
 
 
 def _finished(row: Row, problem: Problem) -> Row:

@@ -2,13 +2,15 @@
 
 A host has the resources ``uCpu`` and ``memory``; a VM takes what their views say, and, where a ``preserve`` asks for
 more, what that asks for: the load has increased, hosts are over their capacity, and the plan has to repair that.
-``spread`` becomes ``apart``, ``among`` becomes ``among``. Format: https://github.com/btrplace/scheduler (module json).
+``spread`` becomes ``apart``, ``among`` becomes ``among``: by a label of the hosts, since thousands of these constraints
+name the same parts, all hosts among them. Format: https://github.com/btrplace/scheduler (module json).
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -51,11 +53,15 @@ def read(instance: dict[str, Any], plan_seconds: float = 5) -> Problem:
         view = resources[resource]
         return max(int(view["vms"].get(vm, view["defConsumption"])), asked.get((resource, vm), 0))
 
-    mapping = model["mapping"]
+    mapping, parts = model["mapping"], _Parts()
+    rules = tuple(_rules(constraints, parts))
     return Problem(
         hosts=tuple(
             HostSpec(
-                name=_host(host), cpu_cores=capacity("uCpu", host) / CPU_UNITS, memory_mib=capacity("memory", host)
+                name=_host(host),
+                cpu_cores=capacity("uCpu", host) / CPU_UNITS,
+                memory_mib=capacity("memory", host),
+                labels=parts.labels[int(host)],
             )
             for host in mapping["onlineNodes"]
         ),
@@ -70,21 +76,41 @@ def read(instance: dict[str, Any], plan_seconds: float = 5) -> Problem:
             for host, content in mapping["onlineNodes"].items()
             for vm in content["runningVMs"]
         ),
-        rules=tuple(_rules(constraints)),
+        rules=rules,
         goal=Goal(
             kind="balance", ceiling_percent=100, most_percent=100, price_per_move_gib=0, plan_seconds=plan_seconds
         ),
     )
 
 
-def _rules(constraints: Iterable[dict[str, Any]]) -> Iterable[Rule]:
+class _Parts:
+    """The parts of ``among`` constraints as labels of hosts: one label for each different list of parts."""
+
+    def __init__(self) -> None:
+        self.names: dict[tuple[tuple[int, ...], ...], str] = {}
+        self.labels: dict[int, dict[str, str]] = defaultdict(dict)
+
+    def label(self, parts: tuple[tuple[int, ...], ...]) -> str:
+        """The label of which each value is one of these parts."""
+        if parts not in self.names:
+            hosts = [host for part in parts for host in part]
+            if len(hosts) != len(set(hosts)):
+                raise Unreadable("an among constraint of which the parts overlap")
+            self.names[parts] = name = f"part-{len(self.names) + 1}"
+            for number, part in enumerate(parts):
+                for host in part:
+                    self.labels[host][name] = str(number)
+        return self.names[parts]
+
+
+def _rules(constraints: Iterable[dict[str, Any]], parts: _Parts) -> Iterable[Rule]:
     for number, entry in enumerate(constraints):
         guests = tuple(_vm(vm) for vm in entry.get("vms", ()))
         if entry["id"] == "spread":
             yield Rule(name=f"spread-{number}", kind="apart", guests=guests)
         elif entry["id"] == "among":
-            parts = tuple(tuple(_host(host) for host in part) for part in entry["parts"])
-            yield Rule(name=f"among-{number}", kind="among", guests=guests, parts=parts)
+            label = parts.label(tuple(tuple(part) for part in entry["parts"]))
+            yield Rule(name=f"among-{number}", kind="among", guests=guests, label=label)
 
 
 def _host(number: object) -> str:

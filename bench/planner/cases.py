@@ -29,6 +29,8 @@ class Case:
     rivals: tuple[str, ...] = ()
     replans: bool = False
     """Whether a second plan is made after half of the first, with one guest that failed and is pinned."""
+    feeds_back: bool = False
+    """Whether one is made after all of it: nothing is to be moved then."""
 
 
 def cases(data: Path, quick: bool) -> Iterable[Case]:
@@ -42,6 +44,7 @@ def cases(data: Path, quick: bool) -> Iterable[Case]:
                     _balanced(hosts, fill, points, price=0),
                     rivals=("greedy", "hbal"),
                     replans=hosts == sizes[-1] and points == 10,
+                    feeds_back=hosts <= 100 and points == 10,
                 )
     for hosts in (100, sizes[-1]) if not quick else (100,):
         yield Case(f"balance {hosts} hosts, 58 %, +10, 4 GiB a move", _balanced(hosts, 0.60, 10, price=4))
@@ -57,19 +60,23 @@ def cases(data: Path, quick: bool) -> Iterable[Case]:
 def replanned(problem: Problem, plan: Plan) -> Problem:
     """The problem after half of a plan's steps, when the next one has failed: its guest is pinned where it is."""
     half = len(plan.steps) // 2
-    place = {step.guest: step.destination for step in plan.steps[:half]}
     failed = plan.steps[half].guest
+    done = after(problem, plan, half)
     guests = tuple(
-        guest.model_copy(
-            update={
-                "host": place.get(guest.id, guest.host),
-                "pinned": "its migration failed" if guest.id == failed else guest.pinned,
-            }
-        )
-        for guest in problem.guests
+        guest.model_copy(update={"pinned": "its migration failed"}) if guest.id == failed else guest
+        for guest in done.guests
     )
     goal = problem.goal.model_copy(update={"plan_seconds": REPLAN_SECONDS})
-    return problem.model_copy(update={"guests": guests, "goal": goal})
+    return done.model_copy(update={"guests": guests, "goal": goal})
+
+
+def after(problem: Problem, plan: Plan, steps: int | None = None) -> Problem:
+    """The problem after so many steps of a plan (all of them)."""
+    place = {step.guest: step.destination for step in plan.steps[:steps]}
+    guests = tuple(
+        guest.model_copy(update={"host": place[guest.id]}) if guest.id in place else guest for guest in problem.guests
+    )
+    return problem.model_copy(update={"guests": guests})
 
 
 def _balanced(hosts: int, fill: float, points: float, price: float) -> Callable[[], Problem]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.planner import ganeti
 from bench.planner.bound import bound
+from bench.planner.cases import after
 from bench.planner.metrics import judged
 from bench.planner.moves import Found
 from bench.planner.ours import moves_of
@@ -46,11 +47,6 @@ class Answer:
         """Guests on each host."""
         found = Counter(self.place.values())
         return {host.name: found[host.name] for host in self.problem.hosts}
-
-    def fed_back(self) -> Problem:
-        """The same problem after the plan."""
-        guests = tuple(guest.model_copy(update={"host": self.place[guest.id]}) for guest in self.problem.guests)
-        return self.problem.model_copy(update={"guests": guests})
 
 
 @dataclass(frozen=True)
@@ -123,7 +119,7 @@ def refusal(ask: Callable[[], Answer], code: str, subject: str) -> str:
 
 def idempotent(answer: Answer, planner: Planner) -> str:
     """Check that a plan's own outcome needs no further move."""
-    again = solve(answer.fed_back(), planner)
+    again = solve(after(answer.problem, answer.plan), planner)
     if again.plan.steps:
         raise Unmet(f"{len(again.plan.steps)} moves after its own {len(answer.plan.steps)}")
     return f"{len(answer.plan.steps)} moves, then none"

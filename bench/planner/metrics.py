@@ -14,7 +14,7 @@ import numpy as np
 from bench.planner.bound import Bound
 from bench.planner.moves import Found
 from bench.planner.replay import makespan_bound, replay
-from bench.planner.scene import SLIP, Ints, Scene
+from bench.planner.scene import Ints, Scene
 from worker.contract.plans import Plan
 
 JITTERS = (1, 2, 3)
@@ -116,16 +116,18 @@ def _claims(plan: Plan) -> Row:
 def broken_rules(scene: Scene, at: Ints) -> int:
     """How many rules do not hold where the guests are so."""
     hosts = scene.problem.hosts
+    labelled = {rule.label: rule for rule in scene.problem.rules if rule.kind == "among" and not rule.parts}
+    zones = {label: rule.sets(hosts) for label, rule in labelled.items()}
     broken = 0
     for rule in scene.problem.rules:
-        places = [int(at[scene.guest[ident]]) for ident in rule.guests]
+        places = [hosts[int(at[scene.guest[ident]])] for ident in rule.guests]
+        names = {host.name for host in places}
         if rule.kind == "together":
-            broken += len(set(places)) > 1
+            broken += len(names) > 1
         elif rule.kind == "among":
-            broken += not any({hosts[host].name for host in places} <= set(part) for part in rule.parts)
+            broken += not any(names <= set(part) for part in rule.parts or zones[rule.label])
         else:
-            zones = [hosts[host].labels.get(rule.label) or f"host {hosts[host].name}" for host in places]
-            broken += len(set(zones)) < len(zones)
+            broken += len({host.labels.get(rule.label) or f"host {host.name}" for host in places}) < len(places)
     return broken
 
 
@@ -149,9 +151,3 @@ def wrong(scene: Scene, found: Found) -> list[str]:
             complaints.append(f"{move.guest} goes to {target.name}, which is of another kind")
         place[guest] = host
     return complaints[:10]
-
-
-def least_ceiling(scene: Scene) -> float | None:
-    """The ceiling for memory, where the goal has one."""
-    ceiling = float(scene.ceiling[1])
-    return round(ceiling, 4) if math.isfinite(ceiling) and ceiling > SLIP else None

@@ -128,7 +128,7 @@ def test_btrplace_instances_are_read() -> None:
         ("vm7", "n0", 0.63, 0),
         ("vm8", "n0", 0.1, 300),
     ]
-    assert [(rule.kind, rule.guests, rule.parts) for rule in problem.rules] == [
+    assert [(rule.kind, rule.guests, rule.sets(problem.hosts)) for rule in problem.rules] == [
         ("apart", ("vm7", "vm8"), ()),
         ("among", ("vm7",), (("n0",), ("n1",))),
     ]
