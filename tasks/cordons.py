@@ -10,11 +10,13 @@ from __future__ import annotations
 import structlog
 
 from tasks import results
+from worker import metrics
 from worker.errors import Rejected
 from worker.inventory import Host
 from worker.journal import Record
 from worker.journal.cordons import IN_SETTINGS, Cordon
 from worker.runtime import Runtime
+from worker.scheduler import on_round
 
 logger = structlog.get_logger(__name__)
 
@@ -64,6 +66,14 @@ def turn_away(parts: Runtime, record: Record) -> bool:
     if ended := parts.journal.record(record.id):
         results.store(parts.journal, ended)
     return True
+
+
+@on_round
+def show_cordons(parts: Runtime) -> None:
+    """Serve which hosts take nothing."""
+    live = parts.journal.cordons()
+    for name, host in parts.inventory.items():
+        metrics.host_cordoned.labels(name).set(host.settings.cordoned or name in live)
 
 
 def turn_away_from(parts: Runtime, host: str) -> int:

@@ -69,8 +69,8 @@ def fill(parts: Runtime, ident: str) -> None:
     batch = journal.batch(ident)
     if batch is None or not wanted(batch):
         return
-    if batch.plans == 0 and batch.filled == 0:
-        open_or_close(parts, batch)
+    if batch.kind == "drain" or (batch.plans == 0 and batch.filled == 0):
+        open_or_close(parts, batch)  # a drain that is retried may have been opened since
     if batch.expected is None:
         plan(parts, batch)
         batch = journal.batch(ident)

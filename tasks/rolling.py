@@ -7,6 +7,7 @@ on where this one was, and nothing is done twice.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,11 +16,12 @@ from typing import Any
 import structlog
 
 from tasks import bulk
+from worker import metrics
 from worker.contract import DrainRequest, ReturnRequest
 from worker.errors import Rejected
 from worker.journal.batch import Batch
 from worker.journal.hosts import closed
-from worker.journal.rolls import Roll
+from worker.journal.rolls import OPEN, Roll
 from worker.runtime import Runtime
 from worker.scheduler import on_round
 
@@ -108,14 +110,20 @@ def _next(roll: Roll, batch: Batch | None) -> Step:
 @on_round
 def go_on(parts: Runtime) -> None:
     """Move on every roll that is not over."""
-    for ident in parts.journal.open_rolls():
-        roll = parts.journal.roll(ident)
-        if roll is not None and roll.state == "running" and roll.host in parts.inventory:
+    rolls = [roll for ident in parts.journal.open_rolls() if (roll := parts.journal.roll(ident))]
+    states = Counter(roll.state for roll in rolls)
+    for state in OPEN:
+        metrics.rolls.labels(state).set(states[state])
+    for roll in rolls:
+        if roll.state == "running":
             advance(parts, roll)
 
 
 def advance(parts: Runtime, roll: Roll) -> None:
     """Do what follows for a roll."""
+    if roll.host not in parts.inventory:
+        take(parts, roll, stopped(roll, f"{roll.host} is no longer in the inventory; cancel the roll"))
+        return
     agent = parts.journal.agents([roll.host]).get(roll.host)
     follows = decide(roll, parts.journal.batch(roll.batch), agent)
     if follows is Do.BEGIN:

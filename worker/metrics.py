@@ -164,7 +164,19 @@ network_slots_used = Gauge("vmrelay_network_slots_used", "Slots of the migration
 network_slots_limit = Gauge(
     "vmrelay_network_slots_limit", "How many the migration network has, as now in force.", ["network"]
 )
-LEADERS = (batches, pending, pending_oldest_seconds, slots_used, slots_limit, network_slots_used, network_slots_limit)
+rolls = Gauge("vmrelay_rolls", "Rolls that are not over, by state.", ["state"])
+host_cordoned = Gauge("vmrelay_host_cordoned", "Whether nothing new is sent to the host.", ["host"])
+LEADERS = (
+    batches,
+    rolls,
+    host_cordoned,
+    pending,
+    pending_oldest_seconds,
+    slots_used,
+    slots_limit,
+    network_slots_used,
+    network_slots_limit,
+)
 """Gauges of the whole relay: empty in every process but the scheduler that leads."""
 waiting = Gauge("vmrelay_waiting_migrations", "Migrations that wait, by what for.", ["state"])
 interrupted = Counter(

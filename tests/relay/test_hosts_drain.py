@@ -129,6 +129,7 @@ def test_a_drain_empties_its_host_and_return_fills_it(relay: DrainRelay) -> None
     refused = relay.wait(relay.migrate(relay.vm("alpha"), "beta"))
     assert (refused.outcome, refused.reason) == ("rejected", "cordoned")
     assert "beta is cordoned by ops (new DIMMs)" in refused.error
+    until(lambda: relay.metrics("scheduler", "vmrelay_host_cordoned", host="beta") == 1, "/metrics shows the cordon")
 
     # Drained again, nothing happens: what was moved is not asked for twice.
     assert relay.drained("beta").moved == 0
