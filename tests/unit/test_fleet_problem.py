@@ -92,14 +92,18 @@ def test_loads_are_what_is_planned_with() -> None:
     assert asked.taken == NOW
 
 
-def test_a_host_without_known_memory_takes_nothing_and_gives_only_when_it_is_named() -> None:
-    """Where nobody has told how much memory a host has, no guest is sent there and balancing leaves it alone."""
-    known = snapshot(gamma=seen(guest("db", gib=2)))
-    gamma = of(made(known).hosts, "gamma")
-    assert (gamma.takes, gamma.gives, gamma.memory_mib) == (False, False, 2048)
-    assert "memory is not known" in gamma.why
+def test_a_host_without_known_memory_is_left_out_unless_it_is_named() -> None:
+    """A host of which nobody has told the memory is no part of balancing; it can be drained, and takes nothing."""
+    known = snapshot(alpha=seen(guest("web")), gamma=seen(guest("db", gib=2), guest("mail")))
+    among = RuleSettings(domains=["*"], kind="among", parts=[["gamma"], ["alpha", "gamma"]])
+    apart = RuleSettings(domains=["*"], kind="apart")
+    asked = made(known, rules={"among": among, "apart": apart})
+    assert ("gamma" in {host.name for host in asked.hosts}, set(ids(asked))) == (False, {"uuid-web"})
+    assert [(rule.name, rule.guests, rule.parts) for rule in asked.rules] == [("among", ("uuid-web",), (("alpha",),))]
+    assert any(line.startswith("gamma: left out: its memory is not known") for line in asked.stale)
     drained = of(made(known, Goal(kind="drain", hosts=("gamma",))).hosts, "gamma")
-    assert (drained.takes, drained.gives) == (False, True)
+    assert (drained.takes, drained.gives, drained.memory_mib) == (False, True, 3072)
+    assert "memory is not known" in drained.why
 
 
 @pytest.mark.parametrize(
@@ -154,7 +158,8 @@ def test_a_guest_that_a_migration_holds_is_pinned_and_counts_at_both_hosts(state
 def test_a_guest_with_a_migration_is_never_lost(source: str, destination: str, where: str, expected: list[str]) -> None:
     """Whatever hosts its migration names, a guest is counted where it was seen or comes from, and where it goes."""
     known = replace(
-        snapshot(**{where: seen(guest("web"))}), holders={"uuid-web": Holder("m1", "active", source, destination)}
+        snapshot(**{where: seen(guest("web"), load=load())}),
+        holders={"uuid-web": Holder("m1", "active", source, destination)},
     )
     found = made(known).guests
     assert [spec.host for spec in found] == expected

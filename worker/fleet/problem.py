@@ -17,6 +17,7 @@ from worker.settings import Settings
 
 OLD_SECONDS = 60.0
 """What was measured longer ago is old, unless it is measured more rarely than this."""
+UNKNOWN = "its memory is not known: its agent has not told it yet, and no memory_mib is set"
 
 
 def problem(
@@ -33,22 +34,26 @@ def problem(
 def problem_of(
     settings: Settings, inventory: Mapping[str, Host], snapshot: Snapshot, goal: Goal, now: float | None = None
 ) -> Problem:
-    """The same, of a snapshot."""
+    """The same, of a snapshot.
+
+    A host of which nobody knows how much memory it has is left out, with its guests, unless the goal names it.
+    """
     now = snapshot.now if now is None else now
     kinds = {name: host.profile for name, host in inventory.items()}
-    guests = placed(snapshot, kinds, settings.planning.load_window_seconds)
-    rested = [rules.Guest(guest.id, guest.name) for guest in guests if not guest.arriving]
-    applied = rules.apply(settings.rules, rested, inventory)
+    seen = {name: snapshot.hosts.get(name, Seen()) for name in inventory}
+    planned = {n: host for n, host in inventory.items() if _memory(host, seen[n]) or _is_named(n, goal)}
+    every = placed(snapshot, kinds, settings.planning.load_window_seconds)
+    guests = [guest for guest in every if guest.host in planned]
+    applied = rules.apply(settings.rules, [rules.Guest(g.id, g.name) for g in guests if not g.arriving], inventory)
     on: dict[str, int] = {}
     for guest in guests:
         on[guest.host] = on.get(guest.host, 0) + guest.memory_mib
-    seen = {name: snapshot.hosts.get(name, Seen()) for name in inventory}
-    stale = dict(_stale(seen, settings, now))
+    stale = dict(_stale(seen, settings, now)) | {n: f"left out: {UNKNOWN}" for n in seen if n not in planned}
     measured = [load.at / 1000 for name, host in seen.items() if (load := host.load) and name not in stale]
     return Problem(
-        hosts=tuple(_host(host, seen[name], snapshot, on.get(name, 0), goal) for name, host in inventory.items()),
+        hosts=tuple(_host(host, seen[name], snapshot, on.get(name, 0)) for name, host in planned.items()),
         guests=tuple(_guest(guest, applied, snapshot.homes) for guest in guests),
-        rules=tuple(_with_arriving(rule, guests) for rule in applied.rules),
+        rules=tuple(_with_arriving(rule, guests) for rule in _possible(applied.rules, planned)),
         goal=goal,
         networks=_networks(settings, snapshot.limits),
         max_migrations=snapshot.limits.get("migrations", {}).get("limit", settings.admission.max_migrations),
@@ -57,15 +62,21 @@ def problem_of(
     )
 
 
-def _host(host: Host, seen: Seen, snapshot: Snapshot, used_mib: int, goal: Goal) -> HostSpec:
+def _memory(host: Host, seen: Seen) -> int:
+    """What the host has, in MiB; 0 where it is not known."""
+    own = host.settings.memory_mib
+    return own if own is not None else (seen.load.memory_mib if seen.load else 0)
+
+
+def _is_named(host: str, goal: Goal) -> bool:
+    return goal.kind == "place" or host in goal.hosts
+
+
+def _host(host: Host, seen: Seen, snapshot: Snapshot, used_mib: int) -> HostSpec:
     own, limits = host.settings, snapshot.limits.get("hosts", {}).get(host.name, {})
     cpu = own.cpu_cores if own.cpu_cores is not None else (seen.load.cpu_cores if seen.load else 0)
-    memory = own.memory_mib if own.memory_mib is not None else (seen.load.memory_mib if seen.load else 0)
-    away = closed(seen.agent)
-    # Where nobody has told how much there is, a host is full, and what is asked of it by name still leaves it.
-    unknown = "" if memory else "its memory is not known: its agent has not told it yet, and no memory_mib is set"
-    cordoned = _cordoned(host, snapshot.cordons)
-    named = goal.kind == "place" or host.name in goal.hosts
+    memory, away, cordoned = _memory(host, seen), closed(seen.agent), _cordoned(host, snapshot.cordons)
+    unknown = "" if memory else UNKNOWN  # then it counts as full, and what is asked of it by name can leave it
     return HostSpec(
         name=host.name,
         kind=host.profile,
@@ -75,7 +86,7 @@ def _host(host: Host, seen: Seen, snapshot: Snapshot, used_mib: int, goal: Goal)
         reserve_memory_mib=min(own.reserve_memory_mib, memory) if memory else 0,
         labels=own.labels | {"host": host.name},
         takes=not (away or cordoned or unknown),
-        gives=not away and (named or not unknown),
+        gives=not away,
         why=(away or cordoned or unknown)[:500],
         max_outgoing=limits["outgoing"]["limit"] if limits else own.max_outgoing,
         max_incoming=limits["incoming"]["limit"] if limits else own.max_incoming,
@@ -108,6 +119,14 @@ def _guest(guest: Placed, applied: rules.Applied, homes: Mapping[str, str]) -> G
         pinned=(guest.pinned or applied.pinned.get(guest.id, ""))[:500],
         home=homes.get(guest.id, ""),
     )
+
+
+def _possible(made: Iterable[Rule], hosts: Mapping[str, Host]) -> Iterable[Rule]:
+    """The rules, without hosts that are not planned."""
+    for rule in made:
+        parts = tuple(part for whole in rule.parts if (part := tuple(host for host in whole if host in hosts)))
+        if parts or not rule.parts:
+            yield rule.model_copy(update={"parts": parts})
 
 
 def _with_arriving(rule: Rule, guests: Iterable[Placed]) -> Rule:
