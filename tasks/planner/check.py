@@ -1,23 +1,20 @@
-"""Whether a plan is right: its faults, as sentences. Written from the documents alone; shares no code with the planner.
-
-Room is proved for every timing, not only for the planned one. What a host holds at worst, whatever takes how long, is
-the heaviest set of arrivals that may have begun while none of the departures ended that they need not wait for. That
-is a maximum closure (J. Picard, "Maximal Closure of a Graph", 1976): what was there, and all arrivals, less the maximum
-flow of room from departures to the arrivals that wait for them.
+"""Whether a plan is right: its faults, as sentences. Written from the documents alone; ``replay`` aside, it shares no
+code with the rest of the planner.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from itertools import pairwise
 
-from worker.contract.plans import GuestSpec, HostSpec, Plan, Problem, Rule, Step
+from tasks.planner.replay import Replay, rooms, rules
+from worker.contract.plans import Goal, GuestSpec, HostSpec, Plan, Problem
 
 TOLERANCE = 0.01
 """Seconds and shares are rounded; a core is counted in thousandths."""
+GROWN = 1.05
+"""A guest may have grown by so much since a plan was made, as long as everything fits."""
 
 
 def check(problem: Problem, plan: Plan) -> list[str]:
@@ -26,12 +23,13 @@ def check(problem: Problem, plan: Plan) -> list[str]:
     guests = {guest.id: guest for guest in problem.guests}
     if faults := [*_numbering(plan), *_known(plan, hosts, guests)]:
         return faults
-    replay = _Replay(problem, plan.steps)
+    replay = Replay(problem, plan.steps)
     return [
         *_chains(replay),
-        *_allowed(replay, problem),
-        *_rooms(replay),
-        *_rules(replay),
+        *_goal(replay, problem.goal),
+        *_allowed(replay),
+        *rooms(replay),
+        *rules(replay),
         *_slots(replay),
         *_totals(replay, plan),
         *_claims(replay, plan),
@@ -54,15 +52,15 @@ def outdated(plan: Plan, problem: Problem) -> list[str]:
             faults.append(f"{step.domain} is gone")
         elif guest.host != step.source:
             faults.append(f"{step.domain} is on {guest.host}, not on {step.source}")
-        elif guest.memory_mib > step.memory_mib:
+        elif guest.memory_mib > step.memory_mib * GROWN:
             faults.append(f"{step.domain} has {guest.memory_mib} MiB now, {step.memory_mib} MiB when the plan was made")
     for name in sorted({name for step in plan.steps for name in (step.source, step.destination)} - hosts.keys()):
         faults.append(f"host {name} is gone")
     if faults:
         return faults
     now = problem.model_copy(update={"goal": plan.goal})
-    replay = _Replay(now, plan.steps)
-    return [*_allowed(replay, now), *_rooms(replay), *_rules(replay)]
+    replay = Replay(now, plan.steps)
+    return [*_goal(replay, now.goal), *_allowed(replay), *rooms(replay), *rules(replay)]
 
 
 # What a plan says of itself
@@ -96,50 +94,10 @@ def _known(plan: Plan, hosts: Mapping[str, HostSpec], guests: Mapping[str, Guest
             yield f"step {step.n} moves {step.domain} to where it is"
 
 
-@dataclass(frozen=True)
-class _Stay:
-    """A guest on a host: the steps with which it came and goes (0: it was there; 0: it stays)."""
-
-    guest: str
-    host: str
-    came: int
-    goes: int
-
-
-class _Replay:
-    """A plan as stays of guests on hosts, and who waits for whom, directly or not."""
-
-    def __init__(self, problem: Problem, steps: Collection[Step]) -> None:
-        self.problem, self.steps = problem, steps
-        self.hosts = {host.name: host for host in problem.hosts}
-        self.guests = {guest.id: guest for guest in problem.guests}
-        self.chains: dict[str, list[Step]] = {}
-        self.before = [0] * (len(steps) + 1)
-        """A bit for each step that has surely ended when this one starts."""
-        for step in steps:
-            self.chains.setdefault(step.guest, []).append(step)
-            for number in step.after:
-                self.before[step.n] |= self.before[number] | 1 << number
-        self.stays: dict[str, list[_Stay]] = {}
-        self.place: dict[str, str] = {}
-        """Where each guest is in the end."""
-        for guest in problem.guests:
-            came, host = 0, guest.host
-            for step in self.chains.get(guest.id, ()):
-                self.stays.setdefault(host, []).append(_Stay(guest.id, host, came, step.n))
-                came, host = step.n, step.destination
-            self.stays.setdefault(host, []).append(_Stay(guest.id, host, came, 0))
-            self.place[guest.id] = host
-
-    def waits(self, late: int, early: int) -> bool:
-        """Whether step ``late`` starts only after ``early`` has ended."""
-        return bool(self.before[late] >> early & 1)
-
-
 # Each guest, each step
 
 
-def _chains(replay: _Replay) -> Iterator[str]:
+def _chains(replay: Replay) -> Iterator[str]:
     for guest, chain in replay.chains.items():
         spec, here, last = replay.guests[guest], replay.guests[guest].host, 0
         for step in chain:
@@ -158,20 +116,32 @@ def _chains(replay: _Replay) -> Iterator[str]:
             yield f"{spec.name} is moved away and back"
 
 
-def _allowed(replay: _Replay, problem: Problem) -> Iterator[str]:
-    goal = problem.goal
+def _goal(replay: Replay, goal: Goal) -> Iterator[str]:
     moved = {guest: chain[0].memory_mib for guest, chain in replay.chains.items()}
     if goal.max_moves is not None and len(moved) > goal.max_moves:
         yield f"{len(moved)} guests are moved, where {goal.max_moves} may"
     if goal.max_gib is not None and (gib := sum(moved.values()) / 1024) > goal.max_gib + TOLERANCE:
         yield f"{gib:g} GiB are moved, where {goal.max_gib:g} may"
+    ends = max((step.start + step.seconds for step in replay.steps), default=0.0)
+    if goal.max_minutes is not None and ends > goal.max_minutes * 60 + TOLERANCE:
+        yield f"it takes {ends / 60:g} min, where {goal.max_minutes:g} may"
+    emptied, givers = (goal.hosts, ()) if goal.kind == "drain" else ((), goal.hosts)
+    for step in replay.steps:
+        guest = replay.guests[step.guest]
+        if step.destination in emptied:
+            yield f"step {step.n} sends {guest.name} to {step.destination}, which is to be emptied"
+        if givers and guest.host not in givers:
+            yield f"step {step.n} moves {guest.name}, which is on none of the goal's hosts"
+        if _named(guest, goal.exclude) or (goal.select and not _named(guest, goal.select)):
+            yield f"step {step.n} moves {guest.name}, which is excluded"
+
+
+def _allowed(replay: Replay) -> Iterator[str]:
     for step in replay.steps:
         guest = replay.guests[step.guest]
         source, there = replay.hosts[step.source], replay.hosts[step.destination]
         if guest.pinned:
             yield f"step {step.n} moves {guest.name}, which is pinned: {guest.pinned}"
-        if _named(guest, goal.exclude) or (goal.select and not _named(guest, goal.select)):
-            yield f"step {step.n} moves {guest.name}, which is excluded"
         if not source.gives:
             yield f"step {step.n} takes {guest.name} from {source.name}, which does not give: {source.why}"
         if not there.takes:
@@ -188,161 +158,10 @@ def _named(guest: GuestSpec, patterns: Iterable[str]) -> bool:
     return any(pattern in names or any(fnmatchcase(name, pattern) for name in names) for pattern in patterns)
 
 
-# Room, whatever the timing
-
-
-def _rooms(replay: _Replay) -> Iterator[str]:
-    most = replay.problem.goal.most_percent / 100
-    for name, stays in replay.stays.items():
-        host = replay.hosts[name]
-        if not any(stay.came for stay in stays):
-            continue
-        memory = {stay: replay.guests[stay.guest].memory_mib for stay in stays}
-        limit = int((host.memory_mib - host.reserve_memory_mib) * most + 1e-6)
-        worst = _worst(replay, stays, memory)
-        if sum(size for stay, size in memory.items() if not stay.came) > limit:
-            worst = max(_worst(replay, stays, memory, stay) for stay in stays if stay.came)
-        if worst > limit:
-            yield f"{name} may come to hold {worst} MiB of guests, above {limit} MiB, in some order of events"
-        if not host.cpu_cores:
-            continue
-        cpu = {stay: round(replay.guests[stay.guest].cpu_cores * 1000) for stay in stays}
-        had = sum(size for stay, size in cpu.items() if not stay.came)
-        has = sum(size for stay, size in cpu.items() if not stay.goes)
-        limit = max(int((host.cpu_cores - host.reserve_cpu_cores) * 1000 + 1e-6), had, has)
-        if (worst := _worst(replay, stays, cpu)) > limit:
-            yield f"{name} may come to use {worst / 1000:g} cores, above {limit / 1000:g}, in some order of events"
-
-
-def _worst(replay: _Replay, stays: Iterable[_Stay], size: Mapping[_Stay, int], begun: _Stay | None = None) -> int:
-    """The most that a host may hold at once; with ``begun``, at a time when that arrival has begun."""
-    over = replay.before[begun.came] if begun else 0
-    arrivals = [stay for stay in stays if stay.came and size[stay]]
-    departures = [stay for stay in stays if stay.goes and size[stay]]
-    gone = {stay for stay in departures if over >> stay.goes & 1}
-    held = sum(size[stay] for stay in stays) - sum(size[stay] for stay in gone)
-    departures = [stay for stay in departures if stay not in gone]
-    edges = [[at for at, d in enumerate(departures) if replay.waits(a.came, d.goes)] for a in arrivals]
-    return held - _flow([size[a] for a in arrivals], [size[d] for d in departures], edges)
-
-
-def _flow(wanted: list[int], offered: list[int], edges: list[list[int]]) -> int:
-    """The most that can be paid of ``wanted`` from ``offered`` along ``edges``: shortest augmenting paths."""
-    rest, free, total = list(wanted), list(offered), 0
-    paid: list[dict[int, int]] = [{} for _ in offered]
-    """To each of ``offered``: what it pays to which of ``wanted``."""
-    for start in range(len(wanted)):
-        while rest[start] and (path := _path(start, free, edges, paid)):
-            amount = min(
-                rest[start],
-                free[path[-1][1]],
-                *(paid[d][a] for (_, d), (a, _) in pairwise(path)),
-                rest[start],
-            )
-            for at, (a, d) in enumerate(path):
-                paid[d][a] = paid[d].get(a, 0) + amount
-                if at + 1 < len(path):
-                    other = path[at + 1][0]
-                    paid[d][other] -= amount
-            free[path[-1][1]] -= amount
-            rest[start] -= amount
-            total += amount
-    return total
-
-
-def _path(start: int, free: list[int], edges: list[list[int]], paid: list[dict[int, int]]) -> list[tuple[int, int]]:
-    """From an arrival to a departure with something left: pairs (arrival, departure), each arrival after the first
-    one being paid by the departure before it so far.
-    """
-    came: dict[int, tuple[int, int | None]] = {}
-    todo: list[tuple[int, int | None]] = [(start, None)]
-    seen = {start}
-    for arrival, through in todo:
-        for departure in edges[arrival]:
-            if departure in came:
-                continue
-            came[departure] = (arrival, through)
-            if free[departure]:
-                path, at = [], departure
-                while True:
-                    a, before = came[at]
-                    path.append((a, at))
-                    if before is None:
-                        return path[::-1]
-                    at = before
-            for other, amount in paid[departure].items():
-                if amount and other not in seen:
-                    seen.add(other)
-                    todo.append((other, departure))
-    return []
-
-
-# Rules, whatever the timing
-
-
-def _rules(replay: _Replay) -> Iterator[str]:
-    start = {guest.id: guest.host for guest in replay.problem.guests}
-    for rule in replay.problem.rules:
-        members = [guest for guest in rule.guests if guest in replay.guests]
-        if not any(guest in replay.chains for guest in members):
-            continue
-        if rule.kind == "apart":
-            yield from _apart(replay, rule, members)
-        elif _off(rule, members, replay.place) > _off(rule, members, start):
-            yield f"rule {rule.name} ({rule.kind}) holds less in the end than before"
-
-
-def _off(rule: Rule, members: Collection[str], place: Mapping[str, str]) -> int:
-    """How far guests are from being together, or within one part."""
-    if rule.kind == "together":
-        return len({place[guest] for guest in members})
-    return min((sum(place[guest] not in part for guest in members) for part in rule.parts), default=0)
-
-
-def _apart(replay: _Replay, rule: Rule, members: Collection[str]) -> Iterator[str]:
-    """No two guests in one place at once, but those that were there together from the beginning."""
-    stays: dict[tuple[str, str], list[_Stay]] = {}
-    for guest in members:
-        last: _Stay | None = None
-        for stay in _stays_of(replay, guest):
-            key = _place(replay, rule, stay.host)
-            if last is not None and _place(replay, rule, last.host) == key:
-                stays[key].remove(last)
-                last = _Stay(guest, stay.host, last.came, stay.goes)
-            else:
-                last = stay
-            stays.setdefault(key, []).append(last)
-    for (_, where), here in stays.items():
-        for at, one in enumerate(here):
-            for other in here[at + 1 :]:
-                both = not (one.came or other.came)
-                if both or _before(replay, one, other) or _before(replay, other, one) or one.guest == other.guest:
-                    continue
-                names = " and ".join(sorted(replay.guests[stay.guest].name for stay in (one, other)))
-                yield f"rule {rule.name}: {names} may be on {where} at once, in some order of events"
-
-
-def _stays_of(replay: _Replay, guest: str) -> Iterator[_Stay]:
-    came, host = 0, replay.guests[guest].host
-    for step in replay.chains.get(guest, ()):
-        yield _Stay(guest, host, came, step.n)
-        came, host = step.n, step.destination
-    yield _Stay(guest, host, came, 0)
-
-
-def _place(replay: _Replay, rule: Rule, host: str) -> tuple[str, str]:
-    value = replay.hosts[host].labels.get(rule.label) if rule.label else None
-    return ("host", host) if value is None else (rule.label, value)
-
-
-def _before(replay: _Replay, one: _Stay, other: _Stay) -> bool:
-    return bool(one.goes and other.came and replay.waits(other.came, one.goes))
-
-
 # Limits at the planned times
 
 
-def _slots(replay: _Replay) -> Iterator[str]:
+def _slots(replay: Replay) -> Iterator[str]:
     problem = replay.problem
     limits: dict[tuple[str, str], int] = {}
     for host in problem.hosts:
@@ -370,7 +189,7 @@ def _slots(replay: _Replay) -> Iterator[str]:
 # Numbers
 
 
-def _totals(replay: _Replay, plan: Plan) -> Iterator[str]:
+def _totals(replay: Replay, plan: Plan) -> Iterator[str]:
     steps, totals = plan.steps, plan.totals
     ends = [step.start + step.seconds for step in steps]
     expected = {
@@ -386,7 +205,7 @@ def _totals(replay: _Replay, plan: Plan) -> Iterator[str]:
             yield f"totals.{name} is {said:g}, counted {counted:g}"
 
 
-def _claims(replay: _Replay, plan: Plan) -> Iterator[str]:
+def _claims(replay: Replay, plan: Plan) -> Iterator[str]:
     """What the plan says that hosts are like afterwards."""
     hot = 0
     for view in plan.hosts:

@@ -39,6 +39,8 @@ class Layout:
     memory: list[int] = field(init=False)
     """Free for guests on each host; below zero where it has more than the plan's ``most_percent``."""
     cpu: list[int] = field(init=False)
+    takes: list[bool] = field(init=False)
+    """Whether guests may be sent to each host; a plan that empties a host sends nobody there, not even for a while."""
     apart: dict[int, list[int]] = field(init=False)
     """The ``apart`` rules of each guest that has some."""
     groups: dict[int, list[int]] = field(init=False)
@@ -49,6 +51,8 @@ class Layout:
         self.index = {host.name: at for at, host in enumerate(problem.hosts)}
         self.guests = {guest.id: at for at, guest in enumerate(problem.guests)}
         self.place = [self.index[guest.host] for guest in problem.guests]
+        emptied = problem.goal.hosts if problem.goal.kind == "drain" else ()
+        self.takes = [host.takes and host.name not in emptied for host in problem.hosts]
         most = problem.goal.most_percent / 100
         self.memory = [math.floor((h.memory_mib - h.reserve_memory_mib) * most + 1e-6) for h in problem.hosts]
         self.cpu = [
@@ -108,12 +112,8 @@ class Layout:
         """Whether a guest may be sent to a host at all: kind, labels, and whether the host takes guests."""
         spec, there = self.problem.guests[guest], self.problem.hosts[host]
         here = self.problem.hosts[self.place[guest]]
-        labels = there.labels
-        return (
-            there.takes
-            and there.kind == here.kind
-            and all(labels.get(k) == value for k, value in spec.requires.items())
-        )
+        labels = all(there.labels.get(label) == value for label, value in spec.requires.items())
+        return self.takes[host] and there.kind == here.kind and labels
 
     def between(self, guest: int, target: int) -> frozenset[int] | None:
         """The hosts on which a guest may stay on its way, by its ``together`` and ``among`` rules; ``None``: any."""

@@ -80,8 +80,9 @@ def _never(layout: Layout, guest: int, target: str) -> Left | None:
     if target not in layout.index:
         return _left(layout, guest, "no-host", f"there is no host {target}")
     there = problem.hosts[layout.index[target]]
-    if not there.takes:
-        return _left(layout, guest, "no-host", f"{target} does not take: {there.why}", f"{target} takes guests")
+    if not layout.takes[layout.index[target]]:
+        text = f"does not take: {there.why}" if not there.takes else "is to be emptied"
+        return _left(layout, guest, "no-host", f"{target} {text}", f"{target} takes guests")
     if not layout.may_hold(guest, layout.index[target]):
         return _left(layout, guest, "no-host", f"{target} is of another kind, or lacks labels that the guest requires")
     if here.max_outgoing == 0:

@@ -252,7 +252,7 @@ class _Search:
             if left < 0 or host in (move.source, move.target):
                 continue
             spec = layout.problem.hosts[host]
-            if not (spec.takes and spec.gives and spec.max_incoming and spec.max_outgoing):
+            if not (layout.takes[host] and spec.gives and spec.max_incoming and spec.max_outgoing):
                 continue
             short = self.wanted[host] > left
             rank = (short, self.parked_seconds[host] / min(spec.max_incoming, spec.max_outgoing), -left)

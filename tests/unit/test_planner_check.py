@@ -153,6 +153,9 @@ PROBLEMS: dict[str, tuple[Problem, str]] = {
     "in all": (_problem(max_migrations=1), "run in all"),
     "max moves": (_goal(max_moves=2), "where 2 may"),
     "max gib": (_goal(max_gib=0.01), "where 0.01 may"),
+    "max minutes": (_goal(max_minutes=0.1), "where 0.1 may"),
+    "to a drained host": (_goal(kind="drain", hosts=("d",)), "d, which is to be emptied"),
+    "of another host": (_goal(hosts=("a", "b", "d")), "moves c1, which is on none of the goal's hosts"),
     "rule": (_problem(rules=(apart("new", "a2", "d1"),)), "rule new: a2 and d1 may be on d"),
     "together": (_problem(rules=(Rule(name="t", kind="together", guests=("id-d1", "id-d2")),)), "rule t (together)"),
 }
@@ -272,6 +275,7 @@ def test_a_plan_still_fits_what_did_not_change() -> None:
     assert outdated(right(), problem(extra, [*GUESTS, guest("e1", "e", 50)], *RULES)) == []
     assert outdated(right(), _guest("d1", memory_mib=20)) == []
     assert outdated(right(), _guest("c1", memory_mib=4)) == []
+    assert outdated(right(), _guest("a2", memory_mib=10)) == []
 
 
 CHANGES: dict[str, tuple[Problem, str]] = {

@@ -12,7 +12,7 @@ from order_lab import Run, apart, crowded, guest, host, plan_of, problem, rotati
 from tasks.planner.check import check
 from tasks.planner.durations import SETUP_SECONDS, link_share, seconds
 from tasks.planner.order import order
-from worker.contract.plans import Problem, Rule
+from worker.contract.plans import Goal, Problem, Rule
 
 Case = tuple[Problem, dict[str, str]]
 
@@ -102,6 +102,14 @@ def test_a_swap_without_a_third_host_is_stuck(third: object) -> None:
     assert [(left.guest, left.code) for left in found.stuck] == [("id-x", "stuck"), ("id-y", "stuck")]
     assert "y" in found.stuck[0].why
     assert "free on" in found.stuck[0].unblock
+
+
+def test_nobody_is_parked_on_a_host_that_is_emptied() -> None:
+    """A drain sends no guest to the hosts that it empties, not even for a while."""
+    goal = Goal(kind="drain", hosts=("c",), most_percent=100)
+    cluster = problem([host("a", 10), host("b", 10), host("c", 10)], [guest("x", "a"), guest("y", "b")], goal=goal)
+    assert order(cluster, {"id-x": "b", "id-y": "a"}, {}).steps == ()
+    assert "to be emptied" in order(cluster, {"id-x": "c"}, {}).stuck[0].why
 
 
 def test_a_swap_that_a_rule_blocks_bounces_too() -> None:
