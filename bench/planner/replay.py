@@ -54,17 +54,23 @@ def replay(scene: Scene, moves: Sequence[Move], jitter: int | None = None) -> Re
 
 
 def makespan_bound(scene: Scene, moves: Sequence[Move]) -> float:
-    """No order of these moves can be faster: the busiest host's work over its slots, or the longest migration."""
+    """No order of these moves can be faster: the work of what is busiest over its slots, or the longest migration."""
     jobs = _jobs(scene, moves, None)
     work: dict[tuple[str, int], float] = defaultdict(float)
+    shared: dict[str, float] = defaultdict(float)
+    hosts, problem = scene.problem.hosts, scene.problem
     for job in jobs:
         work["out", job.source] += job.seconds
         work["in", job.target] += job.seconds
-    hosts = scene.problem.hosts
+        for network in {hosts[job.source].network, hosts[job.target].network}:
+            shared[network] += job.seconds
     busiest = [
         seconds / max(1, hosts[host].max_outgoing if way == "out" else hosts[host].max_incoming)
         for (way, host), seconds in work.items()
     ]
+    busiest += [seconds / limit for name, seconds in shared.items() if (limit := problem.networks.get(name))]
+    if problem.max_migrations:
+        busiest.append(sum(job.seconds for job in jobs) / problem.max_migrations)
     return max([*busiest, *(job.seconds for job in jobs)], default=0.0)
 
 
