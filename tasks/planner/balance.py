@@ -14,6 +14,7 @@ from tasks.planner.bound import Relief, covering, hot
 from tasks.planner.ceilings import hard
 from tasks.planner.fleet import MEMORY, SLIP, Fleet, Floats, Ints
 from tasks.planner.place import AIR, RULES, Placement, largest_first, settle
+from tasks.planner.pools import Pools
 from tasks.planner.search import homewards, squeeze, squeeze_all
 
 ROUNDS = 3
@@ -54,6 +55,7 @@ def balance(fleet: Fleet, limits: Floats, price: float, found: Relief) -> Placem
         if not failed:
             break
         waiting = failed
+    _by_pools(work, waiting)
     given_up = {host for host in waiting if (place.slack[:, host] < -SLIP * 10).any()} | set(found.hopeless)
     _at_least_hard(work, given_up, place.spent + seconds * EFFORT / 10)
     place.closed[:] = False
@@ -166,6 +168,13 @@ def _other_set(work: Work, host: int, deep: int, until: float, target: Floats | 
         place.undo(mark)
         units = units[units != failed]
     return False
+
+
+def _by_pools(work: Work, hosts: list[int]) -> None:
+    """What is left to a solver, where there is one."""
+    place, pools = work.place, Pools(work.place, work.price)
+    for host in _easiest(work, [host for host in hosts if (place.slack[:, host] < -SLIP * 10).any()]):
+        place.closed[host] = not pools.relieved(host, work.relief.sets[host])
 
 
 def _at_least_hard(work: Work, hosts: set[int], until: float) -> None:

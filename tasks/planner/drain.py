@@ -6,6 +6,7 @@ import numpy as np
 
 from tasks.planner.fleet import CPU, MEMORY, Fleet, Floats, Ints
 from tasks.planner.place import AIR, RULES, Placement, largest_first, settle
+from tasks.planner.pools import Pools
 from tasks.planner.search import homewards, squeeze
 
 FULLEST = 2
@@ -37,6 +38,9 @@ def drain(fleet: Fleet, limits: Floats, price: float) -> Placement:
     _, place, left, rule = best
     for deep in (1, 2, 3):
         left = [unit for unit in left if not squeeze(place, unit, price, rule, deep)]
+    pools = Pools(place, price)
+    for unit in left:
+        pools.placed(unit)
     homewards(place, set())
     return place
 

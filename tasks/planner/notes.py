@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tasks.planner.bound import relief
+from tasks.planner.bound import hot, relief
 from tasks.planner.ceilings import ceilings, price_mib
 from tasks.planner.explain import LONGEST, listed
 from tasks.planner.fleet import MEMORY, MIB, Ints
+from tasks.planner.pools import available
 from tasks.planner.solve import Solution
 
 POINTS = 2.0
@@ -24,7 +25,21 @@ def notes(solution: Solution, at: Ints) -> Iterator[str]:
         yield from _price(solution)
     if goal.kind == "consolidate":
         yield from _emptied(solution, at)
+    yield from _solver(solution, at)
     yield from _broken(solution)
+
+
+def _solver(solution: Solution, at: Ints) -> Iterator[str]:
+    """What a solver might still place, where there is none."""
+    fleet, over = solution.fleet, 0
+    if fleet.problem.goal.kind == "drain":
+        over = int((fleet.drained[at] & fleet.movable).sum()) if len(at) else 0
+        what = "guests could not be placed"
+    elif fleet.problem.goal.kind == "balance" and solution.relief is not None:
+        hosts = hot(fleet, solution.limits - fleet.loads(at)).tolist()
+        over, what = sum(host in solution.relief.sets for host in hosts), "hosts could not be relieved"
+    if over and not available():
+        yield f"{over} {what}; with the extra vmrelay[planner] a solver tries to repack hosts for them"
 
 
 def _ceiling(solution: Solution) -> Iterator[str]:
