@@ -42,6 +42,11 @@ def _begun(parts: Runtime, ident: str, request: RollRequest) -> dict[str, Any]:
     if not IDENT.fullmatch(ident) or any(len(batch_of(ident, "return", host, 99)) > LONGEST for host in hosts):
         raise Rejected("a roll's id is letters, digits, '.', '_' and '-', and short: its batches are named after it",
                        code="malformed")  # fmt: skip
+    if known := parts.journal.roll(ident):
+        # What speaks against a roll that is there already is not asked: its own drain would.
+        if known.hosts != hosts:
+            raise Rejected(f"'{ident}' is a roll over {', '.join(known.hosts)}; choose another id", code="roll-exists")
+        return {"roll": ident, "answer": "same"}
     for host in map(parts.inventory.host, hosts):
         refuse_drain(parts, [host.name])
         if host.settings.cordoned:

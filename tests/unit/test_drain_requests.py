@@ -81,6 +81,9 @@ def test_a_roll_is_begun_once(parts: Runtime) -> None:
     found = parts.journal.roll("r1")
     assert found is not None
     assert found.hosts == ("alpha", "beta")
+    drain(parts, "r1.drain.alpha", "alpha")
+    assert begun(parts, "r1", "alpha", "beta") == "same"
+    assert code_of(begun, parts, "r1", "alpha") == "roll-exists"
     assert code_of(begun, parts, "r2", "gamma", "beta") == "rolling"
     assert code_of(begun, parts, "r2", "nowhere") == "unknown-host"
     assert code_of(begun, parts, "r2", "closed") == "cordoned-by-settings"

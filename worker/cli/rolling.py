@@ -95,14 +95,16 @@ def start(
     drained again; or cancel. The schedulers carry the roll on: this command may be ended, and taken up again with
     'vmrelay rolling attach ID'.
 
-    Exit codes: 0 all done, 1 cancelled, 2 refused, 4 timed out waiting, 130 interrupted (the roll goes on).
+    Exit codes: 0 all done, 1 stopped or cancelled, or CMD failed, 2 refused, 4 timed out waiting, 130 interrupted
+    (the roll goes on).
     """
     if command and (check or not wait):
         raise click.UsageError("--command is run by this command: it excludes --check and --no-wait")
     ident = str(given.get("batch") or f"r-{uuid.uuid4().hex[:12]}")
     goal = goal_of("drain", given).model_dump(mode="json", exclude_unset=True)
     asked = {"hosts": known(host), "batch": ident, "wait": "agent" if check else "operator", "back": back, "goal": goal}
-    client.ask(ROLL, bulk_arguments(given) | asked)
+    if client.ask(ROLL, bulk_arguments(given) | asked)["answer"] == "same":
+        click.echo(f"there is this roll already: {ident}; nothing is done twice", err=True)
     if not wait:
         client.as_json({"roll": ident}) if output == "json" else click.echo(ident)
         return
@@ -192,7 +194,7 @@ def follow(ident: str, command: str | None, timeout: float | None, output: str) 
 
 
 def _followed(ident: str, command: str | None, timeout: float | None) -> Roll | None:
-    """The roll when it is over, or when its command failed; ``None`` on time-out."""
+    """The roll when it is over, or stopped, or its command failed; ``None`` on time-out."""
     book = client.journal()
     deadline = time.monotonic() + timeout if timeout is not None else None
     after, told = "0", ""
@@ -206,7 +208,7 @@ def _followed(ident: str, command: str | None, timeout: float | None) -> Roll | 
         roll = book.roll(ident)
         if roll is None:
             raise Rejected(f"roll {ident} is forgotten", code="unknown-roll")
-        if roll.is_over:
+        if roll.is_over or roll.state == "stopped":
             return roll
         if command and roll.state == "running" and roll.step == "wait" and not _seen_to(roll, command):
             return roll

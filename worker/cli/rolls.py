@@ -57,7 +57,9 @@ def show_roll(roll: Roll, output: str) -> None:
     for note in roll.notes:
         click.echo(f"  note: {clean(note)}")
     if roll.state == "stopped":
-        click.echo(f"next: put it right, and 'vmrelay rolling continue {roll.id}'", err=True)
+        click.echo(
+            f"next: put it right; vmrelay rolling continue {roll.id}; vmrelay rolling attach {roll.id}", err=True
+        )
     if roll.state == "cancelled":
         click.echo(f"next: {roll.host} may be cordoned still: vmrelay hosts return {roll.host}", err=True)
 
