@@ -9,6 +9,7 @@ import pytest
 from terms import terms_text
 
 from worker.contract.plans import Goal, GuestSpec, HostSpec, Problem
+from worker.errors import Unavailable
 from worker.fleet import Holder, Seen, Snapshot, problem, problem_of
 from worker.hypervisors.base import Domain, DomainState
 from worker.inventory import Inventory
@@ -104,6 +105,14 @@ def test_a_host_without_known_memory_is_left_out_unless_it_is_named() -> None:
     drained = of(made(known, Goal(kind="drain", hosts=("gamma",))).hosts, "gamma")
     assert (drained.takes, drained.gives, drained.memory_mib) == (False, True, 3072)
     assert "memory is not known" in drained.why
+
+
+def test_nothing_is_planned_where_nothing_is_known() -> None:
+    """Where no host's memory is known that is said, with what to do, instead of a plan that cannot be one."""
+    hosts = {"gamma": settings().hosts["gamma"]}
+    with pytest.raises(Unavailable, match="set memory_mib of gamma") as refused:
+        made(snapshot(gamma=seen(guest("db"))), hosts=hosts)
+    assert refused.value.code == "loads-unknown"
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def placed(snapshot: Snapshot, kinds: Mapping[str, str], window: float) -> list[
     ``kinds``: the flag profile of each host. ``window``: seconds over which loads are measured.
     """
     sights: dict[str, list[_Sight]] = {}
-    for host, seen in snapshot.hosts.items():
+    for host, seen in sorted(snapshot.hosts.items(), key=lambda named: named[0]):
         for domain in seen.domains:
             uuid = str(domain["uuid"])
             sights.setdefault(uuid, []).append(_sight(host, domain))

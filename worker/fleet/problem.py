@@ -7,6 +7,7 @@ from typing import Any
 
 from worker.contract.names import NAME
 from worker.contract.plans import Goal, GuestSpec, HostSpec, Problem, Rule
+from worker.errors import Unavailable
 from worker.fleet import rules
 from worker.fleet.guests import ARRIVING, Placed, placed
 from worker.fleet.snapshot import Seen, Snapshot, take
@@ -26,7 +27,7 @@ def problem(
     """The problem of moving the guests of the inventory towards a goal, on what agents have published last.
 
     ``now``: seconds of Redis's clock, which is asked where not given. Touches no host. Raises ``SettingsError`` where
-    a rule makes no sense, ``redis.RedisError``.
+    a rule makes no sense, ``Unavailable`` (``loads-unknown``) where no host's memory is known, ``redis.RedisError``.
     """
     return problem_of(settings, inventory, take(journal, inventory), goal, now)
 
@@ -42,6 +43,12 @@ def problem_of(
     kinds = {name: host.profile for name, host in inventory.items()}
     seen = {name: snapshot.hosts.get(name, Seen()) for name in inventory}
     planned = {n: host for n, host in inventory.items() if _memory(host, seen[n]) or _is_named(n, goal)}
+    if inventory and not planned:
+        raise Unavailable(
+            f"nothing can be planned: of no host it is known how much memory it has. See with 'vmrelay hosts' whether "
+            f"their agents run, or set memory_mib of {', '.join([*inventory][:3])}",
+            code="loads-unknown",
+        )
     every = placed(snapshot, kinds, settings.planning.load_window_seconds)
     guests = [guest for guest in every if guest.host in planned]
     applied = rules.apply(settings.rules, [rules.Guest(g.id, g.name) for g in guests if not g.arriving], inventory)
