@@ -1,6 +1,6 @@
 # `make` alone lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: bench-admission bench-drains help demo demo-libvirt demo-libvirt-drain test lint bench bench-libvirt bench-planner fleet chaos chaos-libvirt soak explore lock clean
+.PHONY: help demo demo-libvirt demo-libvirt-drain demo-rebalance test lint bench bench-admission bench-drains bench-libvirt bench-planner fleet chaos chaos-libvirt soak explore lock clean
 
 BIN := .venv/bin
 # KEEP=1 leaves the demo up. ARGS is passed on: make test ARGS="-k journal", make bench ARGS=--quick

@@ -94,6 +94,7 @@ REQUESTS: dict[str, dict[str, object]] = {
     "--on-stall downtime": {"on_stall": "downtime"},
     "--deadline 60": {"deadline_seconds": 60.0},
     "--attempts 2": {"attempts": 2},
+    "--priority urgent": {"priority": "urgent"},
     "--source alpha": {"source": "alpha"},
     "--flags 0x21": {"flags": "0x21"},
     "--requested-by me --reason because": {"requested_by": "me", "reason": "because"},

@@ -13,11 +13,13 @@ from typing import Any
 import click
 
 from worker.cli.types import seconds
+from worker.contract import Priority
 from worker.hypervisors.convergence import StallAction
 from worker.hypervisors.flags import MigrateFlag, parse_flags
 from worker.hypervisors.params import PARAMS, ParamType
 
 FILES = ("destination_xml", "persistent_xml")
+PRIORITIES = [str(each) for each in Priority]
 USUAL = ("live", "persist_dest", "undefine_source")
 """Flags that are set where nobody says otherwise; virsh sets none by itself."""
 FIELDS = (
@@ -29,6 +31,7 @@ FIELDS = (
     "attempts",
     "on_stall",
     "postcopy_after_precopy",
+    "priority",
     "requested_by",
     "reason",
 )
@@ -114,7 +117,7 @@ def _host(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
-BATCH_HAS = ("domain", "destination", "source", "requested_by", "reason", "timeout", "wait", "output")
+BATCH_HAS = ("domain", "destination", "source", "priority", "requested_by", "reason", "timeout", "wait", "output")
 """Of a batch, what these options say is said of the batch itself."""
 
 
@@ -198,7 +201,8 @@ SECTIONS: Mapping[str, tuple[dict[str, Any], ...]] = {
             "--flags", help="A raw flag set, checked strictly: LIVE,PAUSED or 0x21. Excludes the single flags above."
         ),
         _other("--attempts", type=click.IntRange(1, 20), help="How often to try after transient failures."),
-        _other("--requested-by", default="", help="Who asks, for the record."),
+        _other("--priority", type=click.Choice(PRIORITIES), help="Whose turn it is where several wait (normal)."),
+        _other("--requested-by", default="", help="Who asks, for the record; requests of one share their turns."),
         _other("--reason", default="", help="Why, for the record."),
     ),
     "What you see": (
