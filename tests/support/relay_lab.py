@@ -52,8 +52,6 @@ poll_seconds = 0.05
 inventory_seconds = 0.3
 drain_seconds = 60
 log_level = "debug"
-[admission]
-heavy_memory_gib = 100000 # sizes are how long guests move, here
 [retry]
 initial = 0.05
 maximum = 0.2
@@ -98,6 +96,8 @@ class Relay:
             "VMRELAY_CONFIG": str(directory / "vmrelay.toml"),
             "VMRELAY_SIMULATOR_CONFIG": str(directory / "simulator.toml"),
             "VMRELAY_SIMULATOR_STATE_DIR": str(directory / "simulator"),
+            # Sizes say how long guests move, here. Not in the file: a version before refuses what it does not know.
+            "VMRELAY_ADMISSION__HEAVY_MEMORY_GIB": "100000",
         }
         self.simulators = load(directory / "simulator.toml", directory / "simulator")
         self.journal = Journal(connect(redis.url))
