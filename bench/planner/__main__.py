@@ -129,6 +129,7 @@ def main() -> int:
     options = parser.parse_args()
     rivals = Rivals(options.hbal_seconds or (5.0 if options.quick else 60.0))
     rows: list[Row] = []
+    before = os.getloadavg()[0]
     print(HEAD)
     for case in cases(options.data, options.quick):
         if fnmatchcase(case.name, options.only):
@@ -142,7 +143,12 @@ def main() -> int:
     goals = held(rows)
     for goal in goals:
         print(*told(goal), sep="\n")
-    machine = {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
+    machine = {
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "load": [round(before, 1), round(os.getloadavg()[2], 1)],
+    }
     print(json.dumps({"cases": rows, "conformance": outcomes, "goals": goals, "machine": machine}))
     return int(any(_is_wrong(row) for row in rows if row["method"] == "planner"))
 

@@ -20,6 +20,7 @@ from bench.planner.metrics import judged
 from bench.planner.moves import Found, Move
 from bench.planner.replay import makespan_bound, replay
 from bench.planner.scene import scene
+from bench.planner.table import tables
 from tasks.planner import BadProblem, plan
 from worker.contract.plans import Goal, GuestSpec, HostSpec, Problem, Rule
 
@@ -371,3 +372,22 @@ def test_goals_are_met_or_not() -> None:
     missed = {goal["goal"]: goal for goal in held([good, late, failed])}["30 hosts: planned in 3 s"]
     assert [miss["value"] for miss in missed["missed"]] == [4.0, "no plan"]
     json.dumps(held([good, late, failed]))
+
+
+def test_a_run_is_shown_as_tables() -> None:
+    """Every row, goal and claim of a run is in the tables, with errors in words."""
+    at = scene(swap())
+    moves = (Move(1, "one", "c", bounce=True), Move(2, "two", "a", after=(1,)), Move(3, "one", "b", after=(1, 2)))
+    row = {"case": "swap"} | judged(at, bound(at), Found("by hand", moves))
+    failed = {"case": "swap", "method": "other", "error": "no | plan"}
+    claim = {"file": "mine", "expects": "this", "detail": "that", "result": "fail"}
+    run_of = {
+        "cases": [row, failed],
+        "goals": held([failed]),
+        "conformance": [claim],
+        "machine": {"cpus": 2, "python": "3"},
+    }
+    lines = list(tables(run_of))
+    assert any(line.startswith("| swap | by hand | 0.00 (0.00) | 0.0 % | 2.3 | 3 |") for line in lines)
+    assert any("no / plan" in line for line in lines)
+    assert "| mine | this | that | fail |" in lines
