@@ -12,7 +12,7 @@ from tasks.planner.fleet import MEMORY, Fleet, Floats, Ints
 from tasks.planner.place import Placement
 from tasks.planner.targets import chosen
 
-AGAIN = 3
+AGAIN = 2
 """So often an outcome is fed back, at most, until it changes nothing."""
 
 

@@ -106,11 +106,12 @@ class Goal(Document):
     targets: dict[str, HostName] = Field(default_factory=dict)
     """With ``place``: the guest's id and its host-to-be."""
     ceiling_points: float = Field(default=10, ge=0, le=100)
-    """With ``balance``: how many percentage points of CPU and memory a host may be above the mean of all hosts."""
+    """With ``balance``: how many percentage points of CPU and memory a host may be above the mean of the hosts of its
+    kind that take guests."""
     ceiling_percent: float | None = Field(default=None, gt=0, le=100)
     """Instead of ``ceiling_points``: the ceiling itself, in percent of a host's capacity less its reserve."""
     most_percent: float = Field(default=98, gt=0, le=100)
-    """No guest is sent to a host that would then use more than this of its memory, at any step."""
+    """No guest is sent to a host that would then use more than this of its memory less its reserve, at any step."""
     price_per_move_gib: float = Field(default=1, ge=0)
     """What a migration costs besides its memory, as if it moved so many GiB more: a higher price makes fewer moves."""
     max_moves: int | None = Field(default=None, ge=0)
