@@ -61,8 +61,6 @@ slow_maximum = 0.2
 initial = 0.1
 limit = 0.3
 maximum = 3
-[planning]
-load_seconds = 0.5
 """
 _numbers = count(1)
 
@@ -96,8 +94,9 @@ class Relay:
             "VMRELAY_CONFIG": str(directory / "vmrelay.toml"),
             "VMRELAY_SIMULATOR_CONFIG": str(directory / "simulator.toml"),
             "VMRELAY_SIMULATOR_STATE_DIR": str(directory / "simulator"),
-            # Sizes say how long guests move, here. Not in the file: a version before refuses what it does not know.
+            # Not in the file: a version before refuses what it does not know. Sizes say how long guests move, here.
             "VMRELAY_ADMISSION__HEAVY_MEMORY_GIB": "100000",
+            "VMRELAY_PLANNING__LOAD_SECONDS": "0.5",
         }
         self.simulators = load(directory / "simulator.toml", directory / "simulator")
         self.journal = Journal(connect(redis.url))
