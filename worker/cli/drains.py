@@ -73,7 +73,8 @@ def drain(
     Examples:
       vmrelay drain beta --dry-run
       vmrelay drain beta --reason "new DIMMs"
-      vmrelay hosts return beta
+      vmrelay hosts drain beta                  the same command
+      vmrelay hosts return beta                 and back again
 
     No guest is stopped. A guest that cannot move is skipped with its reason, and the drain ends all the same, by a
     look at what is on the host indeed. The host stays cordoned until 'vmrelay hosts uncordon' or 'return'. Ctrl-C

@@ -48,7 +48,12 @@ def hosts(ctx: click.Context, domains: bool, output: str) -> None:
 @domains_option
 @client.output
 def list_(domains: bool, output: str) -> None:
-    """List the hosts, as ``vmrelay hosts`` does."""
+    """List the hosts, as 'vmrelay hosts' does.
+
+    \b
+    Example:
+      vmrelay hosts list --domains
+    """
     _list(domains, output)
 
 

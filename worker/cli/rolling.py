@@ -88,6 +88,11 @@ def start(
 ) -> None:
     """Drain each HOST in turn, wait until it is ready, uncordon it, bring its guests home, go on with the next.
 
+    \b
+    Examples:
+      vmrelay rolling start alpha beta --check agent
+      vmrelay rolling alpha beta --command 'ssh root@$VMRELAY_HOST update-and-reboot'
+
     What a drained host is waited for: --command CMD, which this command runs; --check agent, for hosts that restart by
     themselves; otherwise 'vmrelay rolling continue ID'. A host is not returned to before its agent answers.
 
@@ -115,7 +120,12 @@ def start(
 @click.argument("roll", required=False)
 @client.output
 def status(roll: str | None, output: str) -> None:
-    """Show ROLL (its id, or the beginning of it), or all that are remembered."""
+    """Show ROLL (its id, or the beginning of it), or all that are remembered.
+
+    \b
+    Example:
+      vmrelay rolling status
+    """
     if roll is None:
         show_rolls(client.journal().rolls(), output)
     else:
@@ -128,7 +138,12 @@ def status(roll: str | None, output: str) -> None:
 @requested_by
 @client.output
 def continue_(roll: str, host: str | None, requested_by: str, output: str) -> None:
-    """Let ROLL go on: its drained host is ready; or it stopped, what held it is put right, and it tries again."""
+    """Let ROLL go on: its drained host is ready; or it stopped, what held it is put right, and it tries again.
+
+    \b
+    Example:
+      vmrelay rolling continue 3f2a91 --host beta
+    """
     found = find(roll)
     asked = {"roll": found.id, "action": "continue", "requested_by": requested_by} | ({"host": host} if host else {})
     answer = client.ask(ROLL_CONTROL, asked)
@@ -141,6 +156,10 @@ def continue_(roll: str, host: str | None, requested_by: str, output: str) -> No
 @client.output
 def cancel(roll: str, requested_by: str, output: str) -> None:
     """Cancel ROLL: what runs ends as it does, nothing more is drained or returned.
+
+    \b
+    Example:
+      vmrelay rolling cancel 3f2a91
 
     The host that it is at stays cordoned: 'vmrelay hosts return HOST' opens it and brings its guests back.
     """
@@ -157,6 +176,10 @@ def cancel(roll: str, requested_by: str, output: str) -> None:
 @click.pass_context
 def attach(ctx: click.Context, /, roll: str, command: str | None, timeout: float | None, output: str) -> None:
     """Follow ROLL to its end, and with --command go on where an ended 'vmrelay rolling' left it.
+
+    \b
+    Example:
+      vmrelay rolling attach 3f2a91 --command 'ssh root@$VMRELAY_HOST update-and-reboot'
 
     A command that was cut off is run again for the same host.
     """
