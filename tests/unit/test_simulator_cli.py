@@ -28,10 +28,15 @@ def call(sim: Lab, *arguments: str) -> Result:
 
 def test_vm_is_created_changed_shown_and_deleted(sim: Lab) -> None:
     """All of it through the command line."""
-    assert call(sim, "vm", "alpha", "made", "--create", "--memory", "512", "--state", "paused").exit_code == 0
+    assert (
+        call(
+            sim, "vm", "alpha", "made", "--create", "--memory", "512", "--cpu-percent", "40", "--state", "paused"
+        ).exit_code
+        == 0
+    )
     shown = json.loads(call(sim, "show", "alpha", "-o", "json").output)
     made = next(vm for vm in shown["vms"] if vm["name"] == "made")
-    assert (made["state"], made["memory_mib"], made["boots"]) == ("paused", 512, 1)
+    assert (made["state"], made["memory_mib"], made["cpu_percent"], made["boots"]) == ("paused", 512, 40, 1)
     assert call(sim, "vm", "alpha", "made", "--state", "running").exit_code == 0
     assert "made" in call(sim, "show", "alpha").output
     again = call(sim, "vm", "alpha", "made", "--create")

@@ -126,13 +126,15 @@ def show_command(host: str, config: Path | None, state_dir: Path | None, output:
         click.echo(json.dumps(shown))
         return
     table = Table(title=f"{host}: {shown['sessions']} sessions, {len(shown['faults'])} faults")
-    for heading in ("name", "state", "memory MiB", "dirty MiB/s", "boots", "boot id", "heartbeat"):
+    for heading in ("name", "state", "memory MiB", "CPUs", "busy", "dirty MiB/s", "boots", "boot id", "heartbeat"):
         table.add_column(heading)
     for vm in shown["vms"]:
         table.add_row(
             vm["name"],
             vm["state"],
             str(vm["memory_mib"]),
+            str(vm["cpus"]),
+            f"{vm['cpu_percent']:g} %",
             f"{vm['dirty_mib_per_second']:g}",
             str(vm["boots"]),
             vm["boot_id"][:8],
@@ -229,6 +231,7 @@ def _faults(options: dict[str, Any]) -> list[dict[str, Any]]:
 @click.option("--uuid", help="With --create.")
 @click.option("--memory", type=click.IntRange(1), default=1024, help="MiB, with --create.")
 @click.option("--cpus", type=click.IntRange(1), default=2, help="With --create.")
+@click.option("--cpu-percent", type=click.FloatRange(0, 100), help="How much of its CPUs it uses, with --create.")
 @click.option("--dirty", type=click.FloatRange(0), default=10, help="MiB dirtied per second, with --create.")
 @click.option("--lock", type=click.Choice(list(LOCKED_FOR)), help="Hold an exclusive operation on it.")
 @click.option("--unlock", is_flag=True, help="Give the operation back.")
@@ -253,6 +256,8 @@ def vm_command(
             "dirty_mib_per_second": options["dirty"],
             "state": options["state"] or "running",
         }
+        if options["cpu_percent"] is not None:
+            wanted["cpu_percent"] = options["cpu_percent"]
         if options["uuid"]:
             wanted["uuid"] = options["uuid"]
         _ask(host, config, state_dir, "vm-create", vm=wanted)
