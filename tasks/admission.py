@@ -83,7 +83,9 @@ def _sealed(parts: Runtime, ident: str, request: MigrateRequest) -> dict[str, Pa
 
 
 def _located(parts: Runtime, request: MigrateRequest) -> tuple[str, dict[str, Any]]:
-    found = parts.journal.find_domain(request.domain, parts.inventory)
+    find, named = parts.journal.find_domain, [request.source] if request.source is not None else []
+    # A fleet is large, and the moves of a plan say where the domain is: elsewhere it is only looked for if it is not.
+    found = find(request.domain, named) or find(request.domain, parts.inventory)
     if not found:
         raise Rejected(
             f"unknown domain '{request.domain[:80]}': no host of the inventory has published it; see 'vmrelay hosts'",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
@@ -74,9 +75,9 @@ def move_batches(parts: Runtime) -> None:
 def _move(parts: Runtime, batch: Batch, until: float) -> None:
     doomed, again = parts.journal.to_be_done(batch.id)
     if doomed or (batch.state == "cancelling" and batch.waiting):
-        parts.journal.skip_items(batch.id)
+        _while(lambda: parts.journal.skip_items(batch.id), until)
     if again:
-        parts.journal.items_again(batch.id)
+        _while(lambda: parts.journal.items_again(batch.id), until)
     if batch.state in ("paused", "cancelling") and batch.asked and _due(batch):
         _take_back(parts, batch)
     if batch.state == "running" and batch.waiting:
@@ -84,6 +85,12 @@ def _move(parts: Runtime, batch: Batch, until: float) -> None:
     quiet = batch.complete and not batch.asked and not batch.waiting and not again
     if not (quiet and batch.state in ("running", "cancelling") and _ended(parts, batch)):
         _show(parts, batch)
+
+
+def _while(step: Callable[[], int], until: float) -> None:
+    """Take a step at least once, and again as long as there is something to do and time."""
+    while step() and time.monotonic() < until:
+        pass
 
 
 def _show(parts: Runtime, batch: Batch) -> None:

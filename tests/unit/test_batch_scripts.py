@@ -339,6 +339,23 @@ def test_homes_are_those_of_who_left_a_drained_host(journal: Journal) -> None:
     assert [(home.uuid, home.host, home.to) for home in journal.homes()] == [("uuid-1", "alpha", "gamma")]
 
 
+def test_a_migration_in_doubt_holds_up_only_the_end(journal: Journal) -> None:
+    """The move stays asked for, the batch names it and does not finish; settled, it is counted once."""
+    created(journal, move(1), move(2))
+    fed(journal)
+    journal.client.hset("vmrelay:m:b.1", "state", "in-doubt")
+    journal.client.zadd("vmrelay:doubt", {"b.1": 1})
+    end(journal, "b.2")
+    found = batch(journal)
+    assert (found.moved, found.asked, found.in_doubt) == (1, 1, ("b.1",))
+    assert not finish(journal)
+    journal.client.hset("vmrelay:m:b.1", "state", "pending")
+    end(journal, "b.1")
+    found = batch(journal)
+    assert (found.moved, found.in_doubt) == (2, ())
+    assert finish(journal)
+
+
 def test_ten_thousand_moves(journal: Journal) -> None:
     """Written in steps that each let others in between, fed without looking at what has no room, read in pages."""
     many = 10_000

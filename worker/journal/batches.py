@@ -11,8 +11,8 @@ from worker.journal.outcomes import Shown
 from worker.journal.record import Record, from_hash
 from worker.journal.scripting import Scripts
 
-CHUNK = 500
-"""So many moves are written, skipped or asked anew in one step: Redis serves nobody else meanwhile."""
+CHUNK, SMALL = 500, 100
+"""So many moves are written, and so many skipped or asked anew, in one step: Redis serves nobody else meanwhile."""
 
 BRIEF = (
     "kind", "state", "hosts", "priority", "requested_by", "reason", "request", "hold", "abort", "total", "moved",
@@ -76,11 +76,11 @@ class Batches(Scripts):
         rows = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
         return [(item_of(int(n), text, None), str(migration)) for n, text, migration in rows]
 
-    def skip_items(self, ident: str, most: int = CHUNK) -> int:
+    def skip_items(self, ident: str, most: int = SMALL) -> int:
         """Skip what will not be asked for; how many there were (``batch-skip.lua``)."""
         return int(self._run("batch-skip", ident, most)[1])
 
-    def items_again(self, ident: str, most: int = CHUNK) -> int:
+    def items_again(self, ident: str, most: int = SMALL) -> int:
         """Ask anew for, or replace, what was not made; how many there were (``batch-again.lua``)."""
         return int(self._run("batch-again", ident, most)[1])
 
