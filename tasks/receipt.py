@@ -114,6 +114,8 @@ def end_of_plan(batch: Batch, undone: Sequence[Item], sights: Sequence[Sight], w
         return End()
     again = batch.replans < most.replans and not batch.exhausted
     new = [item for item in undone if item.n > batch.base]
+    if again and (cordoned := sum(item.code == "cordoned" for item in new)):
+        return End(replan=f"{cordoned} moves were to hosts that were cordoned meanwhile")
     if again and (depends := sum(item.code == "depends" for item in new)):
         return End(replan=f"{depends} moves fitted only after others that were not made")
     if batch.kind == "drain":

@@ -201,6 +201,18 @@ def test_a_cancelled_drain_says_what_is_still_there(relay: DrainRelay) -> None:
     until(lambda: not relay.journal.cordons(), "beta takes domains again")
 
 
+def test_a_host_that_is_cordoned_in_the_middle_gets_no_more(relay: DrainRelay) -> None:
+    """What was planned to go there goes elsewhere: the drain plans anew, and its host is empty in the end."""
+    for _ in range(6):
+        relay.vm("beta", memory_mib=SLOW // 3)
+    ident = relay.send("vmrelay.v1.drain", hosts=["beta"])
+    relay.batch(ident, "moving")
+    relay.send("vmrelay.v1.host", hosts=["alpha"], action="cordon")
+    batch = relay.batch(ident)
+    assert (batch.moved, batch.failed, batch.left) == (6, 0, ())
+    assert relay.on("beta") == set()
+
+
 def test_a_roll_goes_over_hosts_with_a_command(relay: DrainRelay) -> None:
     """The command runs once for each drained host; one that fails holds the roll, and attach goes on with it."""
     homes = {host: {relay.vm(host)} for host in HOSTS}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tasks import hosts, rolls
+from tasks import hosts, receipt, rolls
 from worker.contract import RollControlRequest, RollRequest
 from worker.errors import Rejected
 from worker.inventory import Inventory
 from worker.journal import Journal, connect
+from worker.journal.batch import Batch, Item
 from worker.runtime import Runtime
 from worker.settings import Settings
 
@@ -108,3 +110,16 @@ def test_a_cancelled_roll_is_over_with_its_batch(parts: Runtime) -> None:
     assert parts.journal.open_rolls() == []
     assert code_of(say, "continue") == "over"
     assert code_of(begun, parts, "r2", "alpha") == "draining"
+
+
+def test_a_destination_that_was_cordoned_is_planned_around() -> None:
+    """The guest is not taken for one that cannot move; after so many plans it is named as any other."""
+    batch = Batch("b", "drain", "running", hosts=("alpha",), total=1, failed=1, expected=1, filled=1)
+    item = Item(1, "web", "u", "alpha", "beta", state="failed", code="cordoned", why="beta was cordoned")
+    most = receipt.Limits(replans=3, look_seconds=10)
+    assert "cordoned meanwhile" in receipt.end_of_plan(batch, [item], [], 0, most).replan
+    tired = replace(batch, replans=3)
+    sight = receipt.Sight("alpha", True, "", [{"name": "web", "uuid": "u", "state": "running"}])
+    assert receipt.end_of_plan(tired, [item], [sight], 0, most) == receipt.End()
+    left, _ = receipt.left_of(tired, [item], [sight])
+    assert "beta was cordoned" in left[0]["why"]

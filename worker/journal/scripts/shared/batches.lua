@@ -94,8 +94,9 @@ local function item_settled(batch, n, state, migration, code, why)
     cjson.encode({state = state, migration = migration, code = code, why = why}))
   redis.call('HINCRBY', of_batch(batch), state, 1)
   redis.call('HSET', of_batch(batch), 'last', now())
-  if state == 'failed' then redis.call('SADD', of_batch(batch, 'failed'), n) end
-  if code == 'depends' then redis.call('SADD', of_batch(batch, 'depends'), n) end
+  -- What was to go to a host that was cordoned meanwhile has not failed by itself: another plan sends it elsewhere.
+  if code == 'depends' or code == 'cordoned' then redis.call('SADD', of_batch(batch, 'depends'), n)
+  elseif state == 'failed' then redis.call('SADD', of_batch(batch, 'failed'), n) end
   if code == 'cancelled' and migration ~= '' then redis.call('SADD', of_batch(batch, 'cancelled'), n) end
   redis.call('HINCRBY', prefix .. 'batch-items', redis.call('HGET', of_batch(batch), 'kind') .. ':' .. state, 1)
   revise(batch)

@@ -54,7 +54,7 @@
 --   b:<id>:then       hash    n -> those that come after it: "4,7"
 --   b:<id>:asked      set     n; has a migration that has not ended
 --   b:<id>:failed     set     n; failed
---   b:<id>:depends    set     n; skipped because of another one, or left out by the plan
+--   b:<id>:depends    set     n; skipped because of another one, left out by the plan, or towards a cordoned host
 --   b:<id>:cancelled  set     n; its migration was cancelled, so no other plan moves its guest
 --   b:<id>:doomed     hash    n -> a move before it that was not made; to be skipped
 --   b:<id>:again      set     n; was not made, to be asked for again or replaced
