@@ -115,8 +115,12 @@ def go_on(parts: Runtime) -> None:
     for state in OPEN:
         metrics.rolls.labels(state).set(states[state])
     for roll in rolls:
-        if roll.state == "running":
+        if roll.state != "running":
+            continue
+        try:
             advance(parts, roll)
+        except (KeyError, ValueError) as error:  # a roll of another version, say: the others must not wait for it
+            logger.warning("roll not moved on", roll=roll.id, error=f"{type(error).__name__}: {error}"[:500])
 
 
 def advance(parts: Runtime, roll: Roll) -> None:
