@@ -43,7 +43,6 @@ def _begin(task: Task[..., Any], model: type[bulk.Request], args: tuple[object, 
         answer, state = patiently(bulk.begin, parts, ident, request)
     except Rejected as refusal:
         logger.info("rejected", batch=str(kwargs.get("batch") or asked)[:128], code=refusal.code)
-        patiently(parts.journal.count_outcome, "", "", "rejected", refusal.code)
         if patiently(parts.journal.batch, asked) is not None:
             raise Ignore from None  # another request under the id of a batch: what that shows is not this one's to tell
         raise refusal.with_code() from None

@@ -186,4 +186,8 @@ def _why_left(
         return left(item.code, item.why, f"vmrelay drain {host}")
     if state not in FREE:
         return left("state", f"it is {state}", "look at it: vmrelay hosts")
+    if batch.state == "cancelling":
+        return left("cancelled", "the drain was cancelled before anything was planned for it", f"vmrelay drain {host}")
+    if batch.exhausted:
+        return left("no-plan", "no plan could be made; the notes of the batch say why", f"vmrelay drain {host}")
     return left("arrived", "it was not there when the last plan was made", f"vmrelay drain {host}")

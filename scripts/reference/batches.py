@@ -86,6 +86,7 @@ LEFT_CODES = {
     "failed": "its migration failed",
     "stopped": "its guest does not run; a drain starts and stops none",
     "arrived": "it came after the last plan",
+    "no-plan": "planning failed",
 }
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -23,7 +23,7 @@ OUTCOMES = ("succeeded", "failed", "cancelled")
 class Batching(RuleBasedStateMachine):
     """One batch, a list or planned, and everybody who may do something to it; messages and answers get lost."""
 
-    client: redis.Redis
+    client: Any
     numbers = st.integers(1, MOVES)
     few = st.integers(1, 3)
 

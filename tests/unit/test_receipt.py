@@ -88,6 +88,9 @@ def test_everybody_who_is_still_there_has_a_reason() -> None:
         ("odd", "state"),
     ]
     assert all(each["why"] for each in left)
+    for more, code in (({"state": "cancelling"}, "cancelled"), ({"exhausted": True}, "no-plan")):
+        left, _ = receipt.left_of(batch(**more), [], [sight(guest("web"))])
+        assert [each["code"] for each in left] == [code]
 
 
 @given(
