@@ -148,7 +148,7 @@ def test_the_queue_is_what_the_model_says(redis_url: str) -> None:
         run_state_machine_as_test(
             Queueing,
             settings=settings(
-                max_examples=40,
+                max_examples=25,
                 stateful_step_count=40,
                 deadline=None,
                 derandomize=True,
