@@ -123,11 +123,13 @@ def _relieve(work: Work, host: int, deep: int, until: float) -> bool:
     place = work.place
     if not _in_air(work, host) and (place.slack[:, host] < -SLIP * 10).any():  # given up before
         for unit in work.relief.sets[host]:
-            place.move(unit, AIR)
+            if place.at[unit] == host:  # so that what is in the air can always be put back
+                place.move(unit, AIR)
     place.closed[host] = False  # what makes room elsewhere may come here, once enough has left
     mark, best = place.mark(), (np.inf, list[tuple[int, int]]())
     for way in (_other_set, _make_room):
-        if way(work, host, deep, until) and (cost := place.cost(work.price)) < best[0]:
+        relieved = way(work, host, deep, until) and (place.slack[:, host] >= -SLIP * 10).all()
+        if relieved and (cost := place.cost(work.price)) < best[0]:
             best = (cost, place.changes(mark))
         place.undo(mark)
     if best[0] == np.inf:

@@ -51,6 +51,28 @@ def test_what_a_drain_leaves_is_explained(asked: Problem) -> None:
             assert ends.get(spec.id, spec.host) not in asked.goal.hosts or spec.id in told
 
 
+@settings(max_examples=100, deadline=None)
+@given(problems())
+def test_a_whole_outcome_fed_back_changes_nothing(asked: Problem) -> None:
+    """What a plan without limits has done is never done further by the next one, whatever rules and pins there are."""
+    goal = asked.goal.model_copy(update={"max_moves": None, "max_gib": None, "max_minutes": None})
+    asked = asked.model_copy(update={"goal": goal})
+    made = plan(asked)
+    if goal.kind in ("balance", "consolidate") and not made.stuck and not made.totals.bounces:
+        assert plan(outcome(asked, made)).steps == ()
+
+
+def test_a_rule_broken_from_the_start_keeps_nobody_in_the_air() -> None:
+    """A host of which two guests break an ``apart`` rule already is planned, in a rack that neither may enter again."""
+    racks = [host("a", 32, labels={"rack": "y"}), host("b", 64, 8, labels={"rack": "x"})]
+    racks += [host("c", 16, takes=False, labels={"rack": "x"}), host("d", 16, 8, gives=False, labels={"rack": "x"})]
+    sizes = [(0.5, 0), (0.5, 1), (2, 1), (0.5, 0), (2, 1)]
+    guests = [guest(f"v{n}", "b", gib, cores) for n, (gib, cores) in enumerate(sizes)]
+    rule = Rule(name="r", kind="apart", guests=("v0", "v1"), label="rack")
+    asked = problem(racks, [*guests, *(guest(f"w{n}", "a", 0.5) for n in range(3))], rule, ceiling_points=5)
+    assert check(asked, plan(asked)) == []
+
+
 @pytest.mark.parametrize("kind", ["balance", "consolidate"])
 @pytest.mark.parametrize(("hosts", "fill", "points"), [(6, 0.5, 5), (12, 0.6, 10), (20, 0.6, 5), (30, 0.75, 5)])
 def test_an_outcome_fed_back_changes_nothing(kind: str, hosts: int, fill: float, points: float) -> None:
