@@ -62,6 +62,7 @@ def test_figures_in_a_line() -> None:
     """Counts, what is asked for, both rates, and what is left."""
     told = figures(sight(RUNNING, 1100, MOVING))
     assert told == "4 moved, 1 failed, 0 skipped of 10, 2 asked for, 3.0 a minute, 100 MiB/s, about 100 s left"
+    assert figures(sight(Batch("b-1", "drain", "planning"))) == "a plan is made"
     assert running_line(MOVING) == "web: alpha → beta  perform 40 %  100 MiB/s"
     assert "waits" in running_line(replace(MOVING, state="pending", progress={}))
 

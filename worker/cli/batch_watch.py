@@ -80,6 +80,8 @@ def is_over(batch: Batch) -> bool:
 def figures(sight: Sight) -> str:
     """The state of a batch in a line: ``12 moved, 1 failed, 0 skipped of 40, 3 run, 310 MiB/s, about 5 min left``."""
     batch, left = sight.batch, seconds_left(sight)
+    if batch.state == "planning" and not batch.total:
+        return "a plan is made"
     ran = (sight.now - batch.started / 1000) / 60 if batch.started else 0.0
     rate = sum(record.progress.get("bandwidth_bytes_per_second") or 0 for record in sight.running)
     parts = (
@@ -154,7 +156,7 @@ class Bars:
     def event(self, kind: str, data: dict[str, Any]) -> None:
         """What failed, and what concerns the batch as a whole, is worth a line of its own above the bar."""
         line = batch_words.line_of(kind, data)
-        if line and batch_words.tells(kind, data):
+        if line and kind not in TOLD_BY_LOOK and batch_words.tells(kind, data):
             self._progress.console.print(Text(line), soft_wrap=True)
 
     def look(self, sight: Sight) -> None:
