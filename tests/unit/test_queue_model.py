@@ -22,9 +22,15 @@ from queue_model import Model, Waiting
 from worker.journal import connect
 from worker.terms import Room, Terms
 
-HOSTS = ("alpha", "beta", "gamma", "delta")
-NETWORKS = {"alpha": "left", "beta": "left", "gamma": "right", "delta": ""}
+HOSTS = ("alpha", "beta", "gamma")
+NETWORKS = {"alpha": "left", "beta": "left", "gamma": ""}
 PAIRS = [(a, b) for a in HOSTS for b in HOSTS if a != b]
+REQUESTS = st.tuples(
+    st.sampled_from(PAIRS),
+    st.sampled_from(["low", "normal", "normal", "high", "urgent"]),
+    st.sampled_from(["", "me", "some/body"]),
+    st.sampled_from([1, 1, 1, 2, 5]),
+)
 
 
 class Queueing(RuleBasedStateMachine):
@@ -34,7 +40,7 @@ class Queueing(RuleBasedStateMachine):
 
     @initialize(urgent=st.integers(0, 1), most=st.sampled_from([None, 3]), narrow=st.integers(1, 3))
     def begin(self, urgent: int, most: int | None, narrow: int) -> None:
-        """Four hosts on two networks."""
+        """Three hosts, two of them on one network."""
         self.client.flushall()
         self.journal = Clocked(self.client)
         self.journal.open(*HOSTS)
@@ -44,21 +50,28 @@ class Queueing(RuleBasedStateMachine):
         self.waiting_again: dict[str, tuple[Waiting, int]] = {}
         self.number = 0
 
-    @rule(
-        pair=st.sampled_from(PAIRS),
-        priority=st.sampled_from(["low", "normal", "high", "urgent"]),
-        who=st.sampled_from(["", "me", "some/body"]),
-        cost=st.sampled_from([1, 1, 1, 2, 5]),
-    )
-    def ask(self, pair: tuple[str, str], priority: str, who: str, cost: int) -> None:
-        """A request."""
-        self.number += 1
-        ident = f"m{self.number:03d}"
-        self.journal.ask(ident, *pair, priority=priority, requested_by=who, cost="" if cost == 1 else cost)
-        flow = f"{priority}/r:" + (
-            "~" + hashlib.sha1(who.encode(), usedforsecurity=False).hexdigest()[:16] if "/" in who else who
-        )
-        self.model.add(Waiting(ident, flow, *pair, cost, self.journal.at))
+    @rule(crowd=st.lists(REQUESTS, min_size=1, max_size=6), seconds=st.sampled_from([0.001, 1]))
+    def ask(self, crowd: list[tuple[tuple[str, str], str, str, int]], seconds: float) -> None:
+        """Requests, one after the other."""
+        for pair, priority, who, cost in crowd:
+            self.number += 1
+            ident = f"m{self.number:03d}"
+            self.journal.ask(ident, *pair, priority=priority, requested_by=who, cost="" if cost == 1 else cost)
+            short = "~" + hashlib.sha1(who.encode(), usedforsecurity=False).hexdigest()[:16] if "/" in who else who
+            self.model.add(Waiting(ident, f"{priority}/r:{short}", *pair, cost, self.journal.at))
+            self.wait(seconds)
+
+    @precondition(lambda self: self.model.running and self.model.pending)
+    @rule(times=st.lists(st.sampled_from([1.0, 20.0, 70.0, 160.0]), min_size=2, max_size=8), at=st.integers(0, 3))
+    def go_on(self, times: list[float], at: int) -> None:
+        """As it is while more is wanted than there is room for: one ends, time passes, a round."""
+        for seconds in times:
+            if self.model.running:
+                ident = sorted(self.model.running)[at % len(self.model.running)]
+                self.model.end(ident)
+                self.journal.end(ident)
+            self.wait(seconds)
+            self.round(100)
 
     @rule(seconds=st.sampled_from([0.001, 0.5, 20, 60, 301, 700]))
     def wait(self, seconds: float) -> None:
