@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 import numpy.typing as npt
 
+from tasks.planner.parts import Parts
 from worker.contract.plans import GuestSpec, HostSpec, Problem, Rule
 
 Floats = npt.NDArray[np.float64]
@@ -240,21 +241,25 @@ def among_parts(problem: Problem, takes: Bools, index: dict[str, int]) -> list[B
 
     It is the one that holds most of them by memory, unless none of its hosts takes guests and another's do.
     """
-    by_id = {guest.id: guest for guest in problem.guests} if any(r.kind == "among" for r in problem.rules) else {}
-    return [
-        _part(rule, by_id, takes, index)
-        for rule in problem.rules
-        if rule.kind == "among"
-    ]  # fmt: skip
+    rules = [rule for rule in problem.rules if rule.kind == "among"]
+    guests = {guest.id: guest for guest in problem.guests} if rules else {}
+    known: dict[Parts, list[tuple[frozenset[str], Bools]]] = {}  # many rules name the same parts
+    for rule in rules:
+        if rule.parts not in known:
+            known[rule.parts] = [(frozenset(part), _mask(part, index)) for part in rule.parts]
+    return [_part(rule, known[rule.parts], guests, takes) for rule in rules]
 
 
-def _part(rule: Rule, by_id: dict[str, GuestSpec], takes: Bools, index: dict[str, int]) -> Bools:
+def _mask(part: tuple[str, ...], index: dict[str, int]) -> Bools:
+    mask = np.zeros(len(index), dtype=bool)
+    mask[[index[name] for name in part]] = True
+    return mask
+
+
+def _part(rule: Rule, parts: list[tuple[frozenset[str], Bools]], guests: dict[str, GuestSpec], takes: Bools) -> Bools:
     best, best_mask = (-1, -1.0), np.zeros(len(takes), dtype=bool)
-    for part in rule.parts:
-        names = set(part)
-        held = sum(by_id[ident].memory_mib + 1.0 for ident in rule.guests if by_id[ident].host in names)
-        mask = np.zeros(len(takes), dtype=bool)
-        mask[[index[name] for name in names]] = True
+    for names, mask in parts:
+        held = sum(guests[ident].memory_mib + 1.0 for ident in rule.guests if guests[ident].host in names)
         score = (int(bool((mask & takes).any())), held)
         if score > best:
             best, best_mask = score, mask

@@ -17,6 +17,7 @@ from tasks.planner.explain import lefts, stays
 from tasks.planner.fleet import Fleet, Ints, fleet_of
 from tasks.planner.notes import notes
 from tasks.planner.order import Order, order
+from tasks.planner.parts import spelled_out
 from tasks.planner.sanity import BadProblem, check_sanity
 from tasks.planner.solve import Solution, final, solve
 from tasks.planner.trim import trim, within
@@ -39,6 +40,7 @@ def plan(problem: Problem) -> Plan:
     Raises ``BadProblem``; ``PlannerBug`` where the check finds a fault in the plan, which then is not handed out.
     """
     began = time.monotonic()
+    problem = spelled_out(problem)
     check_sanity(problem)
     fleet = fleet_of(problem)
     solution = solve(fleet)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from tasks.planner.fleet import fits_pattern
+from tasks.planner.parts import Parts
 from worker.contract.plans import Problem
 from worker.errors import RelayError
 
@@ -46,6 +47,7 @@ def _faults(problem: Problem) -> Iterator[str]:
 def _rules(problem: Problem, hosts: set[str], guests: set[str]) -> Iterator[str]:
     for name in _twice(rule.name for rule in problem.rules):
         yield f"rule {name} is there twice; give each its own name"
+    seen: set[Parts] = set()
     for rule in problem.rules:
         for guest in rule.guests:
             if guest not in guests:
@@ -53,9 +55,11 @@ def _rules(problem: Problem, hosts: set[str], guests: set[str]) -> Iterator[str]
         for guest in _twice(rule.guests):
             yield f"rule {rule.name} names guest {guest} twice"
         if rule.kind == "among" and not rule.parts:
-            yield f"rule {rule.name} keeps its guests among no hosts; give it parts"
-        for host in {host for part in rule.parts for host in part} - hosts:
-            yield f"rule {rule.name} names host {host}, which is not there"
+            yield f"rule {rule.name} keeps its guests among no hosts; give it parts, or a label that hosts have"
+        if rule.parts not in seen:
+            seen.add(rule.parts)
+            for host in sorted({host for part in rule.parts for host in part} - hosts):
+                yield f"rule {rule.name} names host {host}, which is not there"
 
 
 def _goal(problem: Problem, hosts: set[str], guests: set[str]) -> Iterator[str]:
