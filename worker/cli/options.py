@@ -117,10 +117,6 @@ def _host(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
-BATCH_HAS = ("domain", "destination", "source", "priority", "requested_by", "reason", "timeout", "wait", "output")
-"""Of a batch, what these options say is said of the batch itself."""
-
-
 SECTIONS: Mapping[str, tuple[dict[str, Any], ...]] = {
     "What becomes of the domain": (
         _flag("live", MigrateFlag.LIVE, "Let the guest run while its memory is copied (on by default)."),
@@ -211,39 +207,6 @@ SECTIONS: Mapping[str, tuple[dict[str, Any], ...]] = {
     ),
 }
 """The headings of the help, and the options below each."""
-
-
-ONE_DOMAIN = (
-    "destination_name", "destination_xml", "persistent_xml", "migrate_uri", "graphics_uri", "listen_address",
-    "migrate_disks", "disks_uri", "disks_port", "tls.destination",
-)  # fmt: skip
-"""Parameters that make sense for one domain or one host only, not for every migration of a batch."""
-WHOLE_BATCH = ("The request", "What you see")
-"""Sections of which a batch has its own, but for ``--flags`` and ``--attempts``."""
-
-
-def shared_options() -> list[dict[str, Any]]:
-    """The options that say the same for every migration of a batch, as ``click.Option`` takes them."""
-    own = {f"param_{name.replace('.', '_')}" for name in ONE_DOMAIN}
-    found = [option for title, options in SECTIONS.items() if title not in WHOLE_BATCH for option in options]
-    found += [option for option in SECTIONS["The request"] if option["param_decls"][0] in ("--flags", "--attempts")]
-    return [
-        option
-        for option in found
-        if option.get("expose_value", True)
-        and not own.intersection(option["param_decls"])
-        and not option["param_decls"][0].startswith("--timeout")
-    ]
-
-
-def migration_of(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What these options ask of every migration: the field ``migration`` of a request for a batch.
-
-    Raises ``click.UsageError`` where they contradict each other.
-    """
-    every = dict.fromkeys((str(parameter.name) for parameter in parameters()), None)
-    asked = {name: given[name] for name in every if name in given and name not in BATCH_HAS}
-    return request_of(every | asked)
 
 
 def parameters() -> list[click.Parameter]:
