@@ -149,7 +149,7 @@ def test_gains_are_told_where_stopping_early_pays() -> None:
     gains = tuple(Gain(moves=n, gib=n, excess_left=left) for n, left in ((1, 0.9), (2, 0.15), (3, 0.04), (4, 0)))
     totals = a_plan(3).totals.model_copy(update={"moves": 4})
     told = plan_words.gains(a_plan(3, gains=gains, totals=totals))
-    assert told == "of what is above the ceilings is gone after 2 moves (2.0 GiB) 85 %, 3 moves (3.0 GiB) 96 %"
+    assert told == "how much of the goal the first moves reach: 2 moves (2.0 GiB) 85 %, 3 moves (3.0 GiB) 96 %"
     assert plan_words.gains(a_plan(1, gains=())) == ""
 
 

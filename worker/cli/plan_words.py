@@ -187,4 +187,4 @@ def gains(plan: Plan) -> str:
         if point is not None and point not in found and point.moves < plan.totals.moves:
             found.append(point)
     told = [f"{many(each.moves, 'move')} ({each.gib:.1f} GiB) {100 * (1 - each.excess_left):.0f} %" for each in found]
-    return f"of what is above the ceilings is gone after {', '.join(told)}" if told else ""
+    return f"how much of the goal the first moves reach: {', '.join(told)}" if told else ""
