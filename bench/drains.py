@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from bench.stage import Stage, simulated_stage
 from worker.contract import DRAIN, MIGRATE, SCHEDULER_QUEUE
 from worker.journal import Journal
+from worker.journal.batch import Batch
 
 HOSTS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta")
 SLOTS = 2
@@ -82,6 +83,12 @@ def least_ratio(samples: Iterable[tuple[float, float]]) -> float:
     """The least ratio of two drains' progress (shares from 0 to 1) while both go on."""
     ratios = [min(a, b) / max(a, b) for a, b in samples if FAIR_FROM <= max(a, b) < 1]
     return round(min(ratios, default=1.0), 3)
+
+
+def _right(batch: Batch) -> bool:
+    """Whether a drain moved everything; the urgent guest, which went by itself, may be told as skipped."""
+    print(f"  {', '.join(batch.hosts)}: {batch.moved} moved, {batch.failed} failed, {batch.skipped} skipped")
+    return not batch.failed and batch.moved + batch.skipped == batch.total and batch.skipped <= 1
 
 
 # -- the run ----------------------------------------------------------------------------------------
@@ -188,7 +195,7 @@ def run(guests: int) -> Figures:
             lost=len(set(machines) - set(places)),
             duplicated=sum(number > 1 for number in places.values()),
             moved_twice=sum(number > 1 for number in moves.values()),
-            receipts_right=all(found and not found.failed and found.moved == found.total for found in receipts),
+            receipts_right=all(found and _right(found) for found in receipts),
         )
 
 
