@@ -153,6 +153,15 @@ def test_a_refused_move_has_its_state_in_the_step_of_the_refusal(journal: Journa
     assert fed(journal) == [4]
 
 
+@pytest.mark.parametrize(("kind", "fate"), [("drain", "sw"), ("list", "fs")])
+def test_a_planned_guest_that_left_by_other_ways_is_no_failure(journal: Journal, kind: str, fate: str) -> None:
+    """Its room is free, so what comes after it goes on; in a list, a wrong source is a wrong move."""
+    created(journal, move(1), move(2, 1), kind=kind)
+    assert refuse(journal, move(1), "b.1", "domain-elsewhere")
+    journal.skip_items("b")
+    assert states(journal) == fate
+
+
 def test_a_lane_is_fed_as_far_as_it_has_room(journal: Journal) -> None:
     """Two more than may run are asked for; another one follows each that ends, whatever the other lanes do."""
     items = [move(n, destination="beta" if n % 2 else "gamma") for n in range(1, 41)]

@@ -110,7 +110,12 @@ def _text(file: Path) -> str:
 @click.option("-n", "--limit", type=click.IntRange(1, 10000), default=50, show_default=True, help="So many at most.")
 @client.output
 def list_(state: tuple[str, ...], limit: int, output: str) -> None:
-    """List batches, newest first."""
+    """List batches, newest first.
+
+    \b
+    Example:
+      vmrelay batch list --state running
+    """
     found = client.journal().batches(*(index for name in state for index in STATES[name]), most=limit)
     if output == "json":
         client.as_json([each.document() for each in found])
@@ -134,7 +139,12 @@ def list_(state: tuple[str, ...], limit: int, output: str) -> None:
 @click.option("--failed", is_flag=True, help="Only what failed, with -o json, too.")
 @client.output
 def show(batch_id: str, items: bool, failed: bool, output: str) -> None:
-    """Show BATCH (its id, or the beginning of it): counts, what failed or stays, and why."""
+    """Show BATCH (its id, or the beginning of it): counts, what failed or stays, and why.
+
+    \b
+    Example:
+      vmrelay batch show b-3f2a91c0a7d4 --items
+    """
     found = find(batch_id)
     book = client.journal()
     rows = book.items_in(found.id, "failed") if failed else book.items(found.id)
@@ -148,6 +158,10 @@ def show(batch_id: str, items: bool, failed: bool, output: str) -> None:
 @click.pass_context
 def watch(ctx: click.Context, /, batch_id: str, timeout: float | None, output: str) -> None:
     """Follow BATCH to its end: how many moved, what runs, how fast, and when it may be over.
+
+    \b
+    Example:
+      vmrelay batch watch b-3f2a91c0a7d4 --timeout 600
 
     The exit code is that of 'batch run'.
     """
@@ -185,7 +199,12 @@ def _control(ctx: click.Context, batch_id: str, action: str, output: str, **give
 @client.output
 @click.pass_context
 def pause(ctx: click.Context, /, batch_id: str, **given: Any) -> None:  # noqa: ANN401
-    """Start nothing more of BATCH until 'vmrelay batch resume'; what runs ends."""
+    """Start nothing more of BATCH until 'vmrelay batch resume'; what runs ends.
+
+    \b
+    Example:
+      vmrelay batch pause b-3f2a91c0a7d4
+    """
     _control(ctx, batch_id, "pause", **given)
 
 
@@ -197,7 +216,12 @@ def pause(ctx: click.Context, /, batch_id: str, **given: Any) -> None:  # noqa: 
 @client.output
 @click.pass_context
 def resume(ctx: click.Context, /, batch_id: str, **given: Any) -> None:  # noqa: ANN401
-    """Go on with BATCH, which was paused or held."""
+    """Go on with BATCH, which was paused or held.
+
+    \b
+    Example:
+      vmrelay batch resume b-3f2a91c0a7d4 --wait
+    """
     _control(ctx, batch_id, "resume", **given)
 
 
@@ -212,6 +236,10 @@ def resume(ctx: click.Context, /, batch_id: str, **given: Any) -> None:  # noqa:
 def cancel(ctx: click.Context, /, batch_id: str, **given: Any) -> None:  # noqa: ANN401
     """Start nothing more of BATCH, ever: what waits is skipped, what runs ends (or is cancelled: --abort).
 
+    \b
+    Example:
+      vmrelay batch cancel b-3f2a91c0a7d4 --abort --wait
+
     With --wait, exit code 0 means that it has been cancelled, whatever had moved by then.
     """
     _control(ctx, batch_id, "cancel", **given)
@@ -225,5 +253,10 @@ def cancel(ctx: click.Context, /, batch_id: str, **given: Any) -> None:  # noqa:
 @client.output
 @click.pass_context
 def retry(ctx: click.Context, /, batch_id: str, **given: Any) -> None:  # noqa: ANN401
-    """Ask anew for what failed in BATCH; what was planned is planned anew for where everything is now."""
+    """Ask anew for what failed in BATCH; what was planned is planned anew for where everything is now.
+
+    \b
+    Example:
+      vmrelay batch retry b-3f2a91c0a7d4 --wait
+    """
     _control(ctx, batch_id, "retry", **given)

@@ -55,7 +55,12 @@ def plan() -> None:
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True, help="How to show it.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every step, host and guest.")
 def show(file: Path, output: str, verbose: bool) -> None:
-    """Show the plan in FILE ('-': standard input)."""
+    """Show the plan in FILE ('-': standard input).
+
+    \b
+    Example:
+      vmrelay plan show plan.json --verbose
+    """
     show_plan(load(file), output, verbose=verbose)
 
 
@@ -66,6 +71,10 @@ def show(file: Path, output: str, verbose: bool) -> None:
 @click.pass_context
 def diff(ctx: click.Context, /, old: Path, new: Path, output: str) -> None:
     """Show what the plan in NEW does otherwise than the one in OLD.
+
+    \b
+    Example:
+      vmrelay plan diff monday.json tuesday.json
 
     Exit codes: 0 both move the same guests to the same hosts, 1 they do not, 2 one of them is no plan.
     """
@@ -87,7 +96,12 @@ def diff(ctx: click.Context, /, old: Path, new: Path, output: str) -> None:
 )
 @click.option("--ascii", "plain", is_flag=True, help="Draw with ASCII letters only.")
 def picture_(file: Path, output: Path | None, plain: bool) -> None:
-    """Draw the hosts before and after the plan in FILE ('-': standard input)."""
+    """Draw the hosts before and after the plan in FILE ('-': standard input).
+
+    \b
+    Example:
+      vmrelay plan picture plan.json -o plan.svg
+    """
     from worker.cli.plan_bars import ASCII
 
     found = load(file)

@@ -84,6 +84,11 @@ local function item_then(batch, n, well)
   end
 end
 
+-- Whether a plan's guest has left its host by other ways: that is no failure, and its room is free all the same.
+local function has_left(batch, code)
+  return code == 'domain-elsewhere' and redis.call('HGET', of_batch(batch), 'kind') ~= 'list'
+end
+
 -- The final state of a move: moved, failed or skipped.
 local function item_settled(batch, n, state, migration, code, why)
   local move = item(batch, n)
@@ -102,7 +107,7 @@ local function item_settled(batch, n, state, migration, code, why)
   revise(batch)
   batch_event(batch, 'item-ended', {n = tonumber(n), domain = move.domain, source = move.source,
     destination = move.destination, state = state, migration = migration, code = code, why = why})
-  item_then(batch, n, state == 'moved' or code == 'same-host')
+  item_then(batch, n, state == 'moved' or code == 'same-host' or has_left(batch, code))
 end
 
 -- One migration has ended, in the step that ends its record.
@@ -116,7 +121,7 @@ local function item_ended()
   if not ours then return end
   local state = 'failed'
   if outcome == 'succeeded' then state, reason, why = 'moved', '', '' end
-  if outcome == 'cancelled' or reason == 'same-host' then state = 'skipped' end
+  if outcome == 'cancelled' or reason == 'same-host' or has_left(batch, reason) then state = 'skipped' end
   item_settled(batch, n, state, id, reason or '', why or '')
 end
 
