@@ -31,6 +31,8 @@ SHOWN_SECONDS = 1.0
 """So often what ``AsyncResult`` shows of a batch is renewed."""
 LOOK_SECONDS, LOOKS = 5.0, 5
 """A drain waits for a look at its hosts so long, or so many times ``inventory_seconds``."""
+LIMITS_SECONDS = 1.0
+"""How often the limits are read that an operator may change meanwhile."""
 STOPPED_SECONDS = 0.5
 """How often what a paused or cancelled batch has asked for is taken back."""
 
@@ -42,6 +44,8 @@ class Memory:
         self.turn = 0
         self.shown: dict[str, tuple[float, tuple[object, ...]]] = {}
         self.stopped: dict[str, float] = {}
+        self.limits: dict[str, tuple[int, int]] = {}
+        self.limited = -LIMITS_SECONDS
 
     def forget(self, open_: set[str]) -> None:
         """Keep only what belongs to batches that have not finished."""
@@ -106,8 +110,7 @@ def _show(parts: Runtime, batch: Batch) -> None:
 
 
 def _feed(parts: Runtime, batch: Batch, until: float) -> None:
-    settings = {name: host.settings for name, host in parts.inventory.items()}
-    limits = {name: (each.max_outgoing, each.max_incoming) for name, each in settings.items()}
+    limits = _limits(parts)
     while time.monotonic() < until:
         fed = parts.journal.feedable(batch.id, limits, FED_AT_ONCE)
         for item, migration in fed:
@@ -116,6 +119,16 @@ def _feed(parts: Runtime, batch: Batch, until: float) -> None:
                 return
         if len(fed) < FED_AT_ONCE:
             return
+
+
+def _limits(parts: Runtime) -> dict[str, tuple[int, int]]:
+    """How many may leave and enter each host now."""
+    now = time.monotonic()
+    if now - _memory.limited >= LIMITS_SECONDS or _memory.limits.keys() != parts.inventory.keys():
+        told = parts.journal.limits(parts.inventory.terms)["hosts"]
+        _memory.limits = {name: (of["outgoing"]["limit"], of["incoming"]["limit"]) for name, of in told.items()}
+        _memory.limited = now
+    return _memory.limits
 
 
 def ask(parts: Runtime, batch: Batch, item: Item, migration: str) -> None:

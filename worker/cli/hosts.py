@@ -145,6 +145,7 @@ def described() -> list[dict[str, Any]]:
     agents = book.agents(inventory)
     waiting = Counter(record.waiting["host"] for record in book.standing() if record.waiting)
     loads = book.loads(inventory)
+    limits = book.limits(inventory.terms)["hosts"]
     cordons, away = book.cordons(), Counter(home.host for home in book.homes())
     shown: list[dict[str, Any]] = []
     for name, host in inventory.items():
@@ -159,9 +160,9 @@ def described() -> list[dict[str, Any]]:
                 "cordon": cordon.document() if cordon else None,
                 "draining": _draining(cordons.get(name)),
                 "outgoing": leaving,
-                "max_outgoing": host.settings.max_outgoing,
+                "max_outgoing": limits[name]["outgoing"]["limit"],
                 "incoming": entering,
-                "max_incoming": host.settings.max_incoming,
+                "max_incoming": limits[name]["incoming"]["limit"],
                 "waiting": waiting[name],
                 "homes_away": away[name],
                 "load": full.document() if (full := used(host, loads.get(name))) else None,
