@@ -118,7 +118,9 @@ def refusal(ask: Callable[[], Answer], code: str, subject: str) -> str:
 
 
 def idempotent(answer: Answer, planner: Planner) -> str:
-    """Check that a plan's own outcome needs no further move."""
+    """Check that a plan that moves something leaves nothing to move."""
+    if not answer.plan.steps:
+        raise Unmet("the first plan moves nothing")
     again = solve(after(answer.problem, answer.plan), planner)
     if again.plan.steps:
         raise Unmet(f"{len(again.plan.steps)} moves after its own {len(answer.plan.steps)}")

@@ -114,9 +114,9 @@ def _unknown_node(trial: Trial) -> str:
     return refusal(lambda: trial.ask(balance(10)), "unknown-host", "no-such-node")
 
 
-def _settled(goal: Goal, exclusive: tuple[str, ...] = ()) -> Callable[[Trial], str]:
+def _settled(goal: Goal, loads: float | None = None) -> Callable[[Trial], str]:
     def check(trial: Trial) -> str:
-        return idempotent(trial.ask(goal, exclusive=exclusive), trial.planner)
+        return idempotent(trial.ask(goal, loads=loads), trial.planner)
 
     return check
 
@@ -188,10 +188,9 @@ EXPECTATIONS: tuple[Expectation, ...] = (
     ),
     Expectation("invalid-node", "unknown node for an instance: error", "by name", _unknown_node),
     Expectation("hbal-migration-1", "no double rebalance", "fed back: no move", _settled(balance(10))),
+    Expectation("hbal-migration-2", "no double rebalance", "fed back: no move", _settled(balance(5))),
     Expectation("hbal-cpu-speed", "no double rebalance", "fed back: no move", _settled(balance(10))),
-    Expectation("hbal-location-exclusion", "no double rebalance", "fed back: no move", _settled(balance(10))),
-    Expectation("hbal-excl-tags", "no double rebalance", "fed back: no move", _settled(balance(10), ("test",))),
-    Expectation("hbal-split-insts", "no double rebalance", "fed back: no move", _settled(balance(5))),
+    Expectation("hbal-dyn", "no double rebalance", "fed back: no move", _settled(balance(0.5), loads=1.0)),
     Expectation(
         "hsqueeze-underutilized",
         "--target-resources=0: 4 nodes can be powered off",
