@@ -36,7 +36,7 @@ def settings() -> str:
         f"`{module.HOST_NAME}`. In `uri`, `{{state_dir}}` stands for that setting."
     )
     parts = [f"## {title}\n\n{_fields(model, prefix)}" for title, model, prefix in sections]
-    return page("Settings", "worker/settings.py", intro, *parts)
+    return page("Settings", "worker/settings/", intro, *parts)
 
 
 def _fields(model: type[BaseModel], prefix: str) -> str:
