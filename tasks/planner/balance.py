@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tasks.planner.anneal import Annealing, Schedule
 from tasks.planner.bound import Relief, covering, hot
 from tasks.planner.ceilings import hard
 from tasks.planner.fleet import MEMORY, SLIP, Fleet, Floats, Ints
@@ -23,6 +24,24 @@ EFFORT = 0.6
 SHARE = 0.01
 """Of a plan's seconds, for one of them at a time: the same whether few or many are left, so that a host for which it
 was not enough is left alone when the outcome is fed back, too."""
+FEW = 0.1
+"""Where best fit left no more than this part of the units, hosts are relieved one by one before all is annealed."""
+CLOSE = 0.008
+"""So near to the bound a placement is good enough."""
+ANNEALING, OTHERS = 0.9, 1.8e-3
+"""Of a plan's seconds, for annealing; less what each host takes in the other parts. At least a third is."""
+TRIES = 5000
+"""Exchanges that are drawn for each unit that has to leave a host."""
+SMALLEST, LARGEST = 128, 3000
+"""Exchanges in a batch; in between four for each host."""
+BATCH, EXCHANGE = 3e-4, 4.5e-7
+"""Seconds that a batch takes, and each exchange in it (measured)."""
+SCHEDULES = (
+    (Schedule(), 1.0),
+    (Schedule(heat=(0.5, 0.1), weight=(3.0, 8.0), charge=(100.0, 200.0)), 0.2),
+    (Schedule(heat=(2.0, 0.1), weight=(2.0, 16.0), charge=(50.0, 400.0)), 0.2),
+)
+"""And parts of the time; those after the first only while hosts are hot."""
 SETS = 6
 """So many other sets of units are tried for a host of which the cheapest set could not be placed."""
 
@@ -45,24 +64,84 @@ def balance(fleet: Fleet, limits: Floats, price: float, found: Relief) -> Placem
     """Units where they bring as many hosts as possible under the limits."""
     work = _first(fleet, limits, price, found)
     place, seconds = work.place, fleet.problem.goal.plan_seconds
+    leaving = [unit for units in found.sets.values() for unit in units]
     waiting = [host for host in found.sets if _in_air(work, host)]
-    for turn in range(ROUNDS):
-        failed: list[int] = []
-        for host in _easiest(work, waiting):
-            until = min(EFFORT * seconds, place.spent + SHARE * seconds)
-            if not _relieve(work, host, 1 + turn, until):
-                failed.append(host)
-        if not failed:
-            break
-        waiting = failed
+    if len(_lifted(work)) <= FEW * len(leaving):
+        waiting = _rounds(work, waiting)
+    for unit in _lifted(work):
+        place.move(unit, int(fleet.start[unit]))
+    if _hot_of(work) or place.cost(price) > found.cost * (1 + CLOSE):
+        _annealed(work, len(leaving))
+    waiting = _rounds(work, _hot_of(work))
     _by_pools(work, waiting)
-    given_up = {host for host in waiting if (place.slack[:, host] < -SLIP * 10).any()} | set(found.hopeless)
+    given_up = set(_hot_of(work)) | set(found.hopeless)
+    for host in sorted(given_up):
+        _give_back(work, host)
+    if len(given_up) == len(found.sets) + len(found.hopeless):  # nothing was gained
+        place = work.place = Placement(fleet, limits)
     _at_least_hard(work, given_up, place.spent + seconds * EFFORT / 10)
     place.closed[:] = False
     place.closed[list(given_up)] = True
     _cheaper(work, given_up, place.spent + seconds * EFFORT / 4)
     place.closed[:] = False
     return place
+
+
+def _rounds(work: Work, waiting: list[int]) -> list[int]:
+    """Relieve hosts one by one, the easiest first; those that are left."""
+    place, seconds = work.place, work.fleet.problem.goal.plan_seconds
+    most = place.spent + EFFORT * seconds
+    for turn in range(ROUNDS):
+        failed = []
+        for host in _easiest(work, waiting):
+            until = min(most, place.spent + SHARE * seconds)
+            if not _relieve(work, host, 1 + turn, until):
+                failed.append(host)
+        waiting = failed
+        if not failed:
+            break
+    return waiting
+
+
+def _annealed(work: Work, leaving: int) -> None:
+    """Let all units change places until the hosts are relieved at the least cost."""
+    place, fleet = work.place, work.fleet
+    fixed = np.zeros(len(fleet.hosts), dtype=bool)
+    fixed[list(work.relief.hopeless)] = True
+    size = min(max(4 * len(fleet.hosts), SMALLEST), LARGEST)
+    each = BATCH + size * EXCHANGE
+    most = fleet.problem.goal.plan_seconds
+    seconds = min(max(ANNEALING * most - OTHERS * len(work.relief.sets), most / 3), leaving * TRIES / size * each)
+    for schedule, share in SCHEDULES:
+        if not _hot_of(work) and share < 1:
+            break
+        annealing = Annealing(place, place.limits, work.price, fixed, fixed)
+        best = annealing.run(int(share * seconds / each) + 1, size, schedule)
+        for unit in np.flatnonzero(best != place.at).tolist():
+            place.move(unit, int(best[unit]))
+    place.closed[:] = fixed
+
+
+def _hot_of(work: Work) -> list[int]:
+    """Hosts that can be relieved, and are not yet."""
+    return [host for host in work.relief.sets if (work.place.slack[:, host] < -SLIP * 10).any()]
+
+
+def _lifted(work: Work) -> list[int]:
+    lifted: list[int] = np.flatnonzero(work.place.at == AIR).tolist()
+    return lifted
+
+
+def _give_back(work: Work, host: int) -> None:
+    """What left a host that stays hot comes back, as far as it does not become fuller than it was."""
+    place, fleet = work.place, work.fleet
+    before = place.limits[:, host] - fleet.loads(fleet.start)[:, host]
+    mine = _mine(work, host)
+    for unit in largest_first(place, mine[place.at[mine] != host].tolist()):
+        roomy = (place.slack[:, host] - fleet.need[:, unit] >= np.minimum(before, 0) - SLIP).all()
+        if roomy and place.clear_of_rules(unit, host):
+            place.move(unit, host)
+            place.reasons.pop(unit, None)
 
 
 def _first(fleet: Fleet, limits: Floats, price: float, found: Relief) -> Work:
@@ -116,14 +195,15 @@ def _easiest(work: Work, hosts: list[int]) -> list[int]:
 
 
 def _relieve(work: Work, host: int, deep: int, until: float) -> bool:
-    """Bring one host under its limits by the cheaper of two ways; ``False``, and all its units back, where none does.
+    """Bring one host under its limits by the cheaper of two ways; ``False``, and nothing changed, where none does.
 
     One way keeps the set and makes room for it; the other takes units that fit somewhere now.
     """
     place = work.place
-    if not _in_air(work, host) and (place.slack[:, host] < -SLIP * 10).any():  # given up before
+    start = place.mark()
+    if not _in_air(work, host):  # it was tried before
         for unit in work.relief.sets[host]:
-            if place.at[unit] == host:  # so that what is in the air can always be put back
+            if place.at[unit] == host:
                 place.move(unit, AIR)
     place.closed[host] = False  # what makes room elsewhere may come here, once enough has left
     mark, best = place.mark(), (np.inf, list[tuple[int, int]]())
@@ -133,7 +213,7 @@ def _relieve(work: Work, host: int, deep: int, until: float) -> bool:
             best = (cost, place.changes(mark))
         place.undo(mark)
     if best[0] == np.inf:
-        _take_back(work, host)
+        place.undo(start)
         place.closed[host] = True
         return False
     for unit, target in best[1]:
