@@ -14,7 +14,7 @@ import structlog
 
 from tasks.hosts import refuse_drain, refuse_uncordon
 from tasks.planner.check import outdated
-from worker import fleet
+from worker import fleet, planning
 from worker.contract import BatchRequest, DrainRequest, Goal, Plan, RebalanceRequest, ReturnRequest, canonical
 from worker.errors import Rejected
 from worker.journal.batch import Batch, Item
@@ -28,8 +28,6 @@ LONGEST = 104
 """Characters of a batch's id: its migrations have the number of the move and of the try behind it."""
 MOST_CHANGES = 5
 """So many differences are named where a plan is refused."""
-SETTABLE = ("ceiling_points", "most_percent", "price_per_move_gib", "plan_seconds")
-"""What of a goal the settings say where the request does not."""
 
 
 def begin(parts: Runtime, ident: str, request: Request) -> tuple[str, str]:
@@ -180,12 +178,11 @@ def items_of_plan(plan: Plan, base: int = 0) -> list[Item]:
 def goal_of(batch: Batch, settings: PlanningSettings, homes: Mapping[str, str]) -> Goal:
     """What a batch is planned for. Pure; ``homes`` are those of the guests that it brings back, by uuid."""
     wanted = Goal.model_validate({"kind": "balance"} | (batch.request.get("goal") or {}))
-    given = set(batch.request.get("goal") or {})
     if batch.kind == "plan":
         return wanted
-    update: dict[str, Any] = {name: getattr(settings, name) for name in SETTABLE if name not in given}
+    wanted = planning.filled(wanted, settings)
     if batch.kind == "drain":
-        update |= {"kind": "drain", "hosts": batch.hosts}
+        return wanted.model_copy(update={"kind": "drain", "hosts": batch.hosts})
     if batch.kind == "return":
-        update |= {"kind": "place", "hosts": (), "targets": dict(homes)}
-    return wanted.model_copy(update=update)
+        return wanted.model_copy(update={"kind": "place", "hosts": (), "targets": dict(homes)})
+    return wanted

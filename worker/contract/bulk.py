@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from worker.contract.names import HostName, Ident, Name, Priority, Text, parsed
-from worker.contract.plans import Goal, Plan
+from worker.contract.plans import Document, Goal, Plan
 from worker.contract.requests import MigrateRequest
 from worker.errors import Rejected
 
@@ -16,10 +16,17 @@ OWN = ("domain", "source", "destination", "priority", "requested_by", "reason")
 """Fields of a migration that a batch gives itself."""
 
 
-class BulkRequest(BaseModel):
-    """What all requests have in common that make a batch."""
+class Asked(Document):
+    """The arguments of a task."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    @classmethod
+    def parse(cls, document: dict[str, Any]) -> Self:
+        """Check a request. Raises ``Rejected`` (``malformed``) that names the wrong fields."""
+        return parsed(cls, document)
+
+
+class BulkRequest(Asked):
+    """What all requests have in common that make a batch."""
 
     batch: Ident | None = None
     """The batch's id, the task's own where not given. The same id again is the same batch: nothing is done twice."""
@@ -45,16 +52,9 @@ class BulkRequest(BaseModel):
             raise ValueError(refusal.message) from None
         return shared
 
-    @classmethod
-    def parse(cls, document: dict[str, Any]) -> Self:
-        """Check a request. Raises ``Rejected`` (``malformed``) that names the wrong fields."""
-        return parsed(cls, document)
 
-
-class BatchMove(BaseModel):
+class BatchMove(Document):
     """One migration of a list."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     domain: Name
     """Name or uuid."""
@@ -115,10 +115,8 @@ class ReturnRequest(BulkRequest):
     """Those whose guests come home."""
 
 
-class ControlRequest(BaseModel):
+class ControlRequest(Asked):
     """The arguments of ``vmrelay.v1.control``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     batch: Ident
     """Its id."""
@@ -129,16 +127,9 @@ class ControlRequest(BaseModel):
     requested_by: Text = ""
     """Who asks, for the record."""
 
-    @classmethod
-    def parse(cls, document: dict[str, Any]) -> Self:
-        """Check a request. Raises ``Rejected`` (``malformed``) that names the wrong fields."""
-        return parsed(cls, document)
 
-
-class HostRequest(BaseModel):
+class HostRequest(Asked):
     """The arguments of ``vmrelay.v1.host``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     hosts: tuple[HostName, ...] = Field(min_length=1, max_length=1000)
     """All of them are judged before the first one is changed."""
@@ -149,16 +140,9 @@ class HostRequest(BaseModel):
     reason: Text = ""
     """Why, likewise."""
 
-    @classmethod
-    def parse(cls, document: dict[str, Any]) -> Self:
-        """Check a request. Raises ``Rejected`` (``malformed``) that names the wrong fields."""
-        return parsed(cls, document)
 
-
-class LimitsRequest(BaseModel):
+class LimitsRequest(Asked):
     """The arguments of ``vmrelay.v1.limits``: what is named is changed, ``None`` gives the settings' value back."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     outgoing: dict[HostName, int | None] = Field(default_factory=dict)
     """How many migrations may leave a host at once."""
@@ -169,11 +153,6 @@ class LimitsRequest(BaseModel):
     cluster: dict[Literal["migrations"], int | None] = Field(default_factory=dict)
     """How many run in all."""
     requested_by: Text = ""
-
-    @classmethod
-    def parse(cls, document: dict[str, Any]) -> Self:
-        """Check a request. Raises ``Rejected`` (``malformed``) that names the wrong fields."""
-        return parsed(cls, document)
 
 
 class RollRequest(BulkRequest):
@@ -190,10 +169,8 @@ class RollRequest(BulkRequest):
     """Limits of each drain's plan, as of ``vmrelay.v1.drain``."""
 
 
-class RollControlRequest(BaseModel):
+class RollControlRequest(Asked):
     """The arguments of ``vmrelay.v1.roll.control``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     roll: Ident
     """Its id."""
@@ -203,8 +180,3 @@ class RollControlRequest(BaseModel):
     """With ``continue``: the host that is ready; refused where the roll waits for another one."""
     requested_by: Text = ""
     """Who asks, for the record."""
-
-    @classmethod
-    def parse(cls, document: dict[str, Any]) -> Self:
-        """Check a request. Raises ``Rejected`` (``malformed``) that names the wrong fields."""
-        return parsed(cls, document)
