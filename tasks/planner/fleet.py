@@ -66,6 +66,8 @@ class Fleet:
     """(units): which row of ``allowed`` says where it may go."""
     allowed: Bools
     """(looks, hosts): by kind, labels, ``among`` rules, and whether the host takes guests; not by capacity."""
+    lawful: Bools
+    """(looks, hosts): the same, but whether or not the host takes guests."""
     members: tuple[tuple[int, ...], ...]
     """(units): indices of their guests."""
     unit_of: Ints
@@ -125,7 +127,7 @@ def fleet_of(problem: Problem) -> Fleet:
     start = at[first] if len(first) else at
     need = np.array([np.bincount(unit_of, weights=row, minlength=len(members)) for row in usage], dtype=np.float64)
     kind = np.array([kinds[host.kind] for host in hosts], dtype=np.int64)
-    look, allowed = _looks(problem, members, start, takes, kind, index)
+    look, lawful = _looks(problem, members, start, takes, kind, index)
     aparts, rules_of = _aparts(problem, unit_of)
     barred = _barred(problem, members, start)
     movable = np.ones(len(members), dtype=bool)
@@ -133,7 +135,7 @@ def fleet_of(problem: Problem) -> Fleet:
     home = np.array([index.get(guests[unit[0]].home, -1) for unit in members], dtype=np.int64)
     return Fleet(
         problem, hosts, guests, index, np.array([cpu, memory], dtype=np.float64), kind, takes, need, start, movable,
-        barred, look, allowed, members, unit_of, home, aparts, rules_of, drained,
+        barred, look, lawful & takes, lawful, members, unit_of, home, aparts, rules_of, drained,
     )  # fmt: skip
 
 
@@ -202,7 +204,7 @@ def _zones(hosts: tuple[HostSpec, ...], label: str) -> Ints:
 def _looks(
     problem: Problem, members: tuple[tuple[int, ...], ...], start: Ints, takes: Bools, kind: Ints, index: dict[str, int]
 ) -> tuple[Ints, Bools]:
-    """Units with the same demands on a host share a row: where they may go."""
+    """Units with the same demands on a host share a row: where they may be."""
     parts = among_parts(problem, takes, index)
     amongs: dict[str, list[int]] = {}
     for number, rule in enumerate(rule for rule in problem.rules if rule.kind == "among"):
@@ -225,7 +227,7 @@ def _looks(
         )
         row = rows.get(key)
         if row is None:
-            mask = takes & (kind == key[0])
+            mask = kind == key[0]
             for label, values in wanted.items():
                 mask &= np.array([values == {host.labels.get(label)} for host in problem.hosts], dtype=bool)
             for number in inside:

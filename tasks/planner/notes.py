@@ -10,6 +10,7 @@ from tasks.planner.bound import hot, relief
 from tasks.planner.ceilings import ceilings, price_mib
 from tasks.planner.explain import LONGEST, listed
 from tasks.planner.fleet import MEMORY, MIB, Ints
+from tasks.planner.mend import broken
 from tasks.planner.pools import available
 from tasks.planner.solve import Solution
 
@@ -26,7 +27,7 @@ def notes(solution: Solution, at: Ints) -> Iterator[str]:
     if goal.kind == "consolidate":
         yield from _emptied(solution, at)
     yield from _solver(solution, at)
-    yield from _broken(solution)
+    yield from _broken(solution, at)
 
 
 def _solver(solution: Solution, at: Ints) -> Iterator[str]:
@@ -77,20 +78,8 @@ def _emptied(solution: Solution, at: Ints) -> Iterator[str]:
         yield f"{len(held)} hosts keep guests that may not move: {listed(names)}"[:LONGEST]
 
 
-def _broken(solution: Solution) -> Iterator[str]:
+def _broken(solution: Solution, at: Ints) -> Iterator[str]:
     """Rules that do not hold now; a plan never makes that worse."""
-    fleet = solution.fleet
-    broken = [
-        apart.name
-        for apart in fleet.aparts
-        if len(set(apart.zones[fleet.start[list(apart.units)]].tolist())) < len(apart.units)
-    ]
-    where = {guest.id: guest.host for guest in fleet.guests}
-    for rule in fleet.problem.rules:
-        hosts = {where[guest] for guest in rule.guests} if rule.kind != "apart" else set()
-        if (rule.kind == "together" and len(hosts) > 1) or (
-            rule.kind == "among" and hosts and not any(hosts <= set(part) for part in rule.parts)
-        ):
-            broken.append(rule.name)
-    if broken:
-        yield f"{len(broken)} rules do not hold before the plan, and it does not mend them: {listed(broken)}"[:LONGEST]
+    names = broken(solution.fleet, at)
+    if names:
+        yield f"{len(names)} rules do not hold before the plan, and it does not mend them: {listed(names)}"[:LONGEST]

@@ -15,6 +15,7 @@ from tasks.planner.diagnose import impossibilities
 from tasks.planner.drain import leaving
 from tasks.planner.explain import lefts, stays
 from tasks.planner.fleet import Fleet, Ints, fleet_of
+from tasks.planner.mend import exiles
 from tasks.planner.notes import notes
 from tasks.planner.order import Order, order
 from tasks.planner.parts import spelled_out
@@ -128,7 +129,7 @@ def _left(solution: Solution, at: Ints, found: Order) -> Iterator[Left]:
     if goal.kind == "drain":
         wanted = np.flatnonzero(fleet.drained[fleet.start] & (at == fleet.start)).tolist() if len(at) else []
     elif goal.kind == "balance":
-        wanted = _keeps_hot(solution, at)
+        wanted = [*_keeps_hot(solution, at), *(unit for unit in exiles(fleet, at) if at[unit] == fleet.start[unit])]
     elif goal.kind == "place":
         wanted = list(solution.refused)
     for unit in wanted:

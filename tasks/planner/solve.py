@@ -9,6 +9,7 @@ from tasks.planner.bound import Relief, hot, relief
 from tasks.planner.ceilings import ceilings, price_mib
 from tasks.planner.drain import consolidate, drain, leaving
 from tasks.planner.fleet import MEMORY, Fleet, Floats, Ints
+from tasks.planner.mend import exiles, least_mib, mend
 from tasks.planner.place import Placement
 from tasks.planner.targets import chosen
 
@@ -66,12 +67,12 @@ class Solution:
 
 def solve(fleet: Fleet) -> Solution:
     """A solution whose own outcome, fed back, changes nothing (within ``AGAIN`` rounds)."""
-    first = _once(fleet)
+    first = _mended(fleet)
     at, reasons = first.at, first.reasons
     for _ in range(AGAIN):
         if fleet.problem.goal.kind in ("place", "drain") or not _unfinished(fleet, at):
             break
-        more = _once(replace(fleet, start=at))
+        more = _mended(replace(fleet, start=at))
         if (more.at == at).all():
             break
         reasons |= {unit: why for unit, why in more.reasons.items() if unit not in reasons}
@@ -84,7 +85,23 @@ def _unfinished(fleet: Fleet, at: Ints) -> bool:
     """Whether a planner would look for more to do."""
     if fleet.problem.goal.kind == "consolidate":
         return bool((at != fleet.start).any())
-    return len(hot(fleet, ceilings(fleet, at) - fleet.loads(at))) > 0
+    return bool(exiles(fleet, at)) or len(hot(fleet, ceilings(fleet, at) - fleet.loads(at))) > 0
+
+
+def _mended(fleet: Fleet) -> Solution:
+    """A balance mends rules first; the rest starts from there."""
+    goal = fleet.problem.goal
+    if goal.kind != "balance":
+        return _once(fleet)
+    price, limits = price_mib(goal), ceilings(fleet, fleet.start)
+    place = mend(fleet, limits, price)
+    if not len(place.moved()):
+        return _once(fleet)
+    rest = _once(replace(fleet, start=place.at))
+    found = relief(fleet, fleet.start, limits, price)
+    mib, moves = least_mib(fleet)
+    bounds = max(found.mib, mib), max(found.cost, mib + price * moves)
+    return Solution(fleet, limits, rest.at, rest.reasons | place.reasons, *bounds, found)
 
 
 def _once(fleet: Fleet) -> Solution:
