@@ -28,6 +28,22 @@ PER_MOVE = 0.1
 """GiB: of two placements that move the same memory the one with fewer moves is better."""
 
 
+SMALLEST, LARGEST = 128, 3000
+"""Exchanges in a batch; in between four for each host."""
+BATCH, EXCHANGE = 3e-4, 4.5e-7
+"""Seconds that a batch takes, and each exchange in it (measured)."""
+
+
+def batch_size(hosts: int) -> int:
+    """How many exchanges are drawn at once: few enough that those accepted rarely share a host."""
+    return min(max(4 * hosts, SMALLEST), LARGEST)
+
+
+def batch_seconds(size: int) -> float:
+    """What a batch takes, estimated, so that the outcome does not depend on a clock."""
+    return BATCH + size * EXCHANGE
+
+
 @dataclass(frozen=True)
 class Schedule:
     """From the first batch to the last, geometrically, in GiB."""
@@ -55,11 +71,11 @@ class Exchanges:
 
 
 class Annealing:
-    """One placement under way. ``limits`` (2, hosts); nothing is sent to ``shut`` hosts, nor leaves ``fixed`` ones;
-    ``exiled`` units do not go home."""
+    """One placement under way. ``limits`` (2, hosts); nothing is sent to ``shut`` hosts, nor leaves ``fixed`` ones.
+    ``whole``: a host is to be relieved wholly or not at all; otherwise whatever leaves it is a gain."""
 
     def __init__(
-        self, place: Placement, limits: Floats, price: float, shut: Bools, fixed: Bools, exiled: Ints | None = None
+        self, place: Placement, limits: Floats, price: float, *, shut: Bools, fixed: Bools, whole: bool = True
     ) -> None:
         fleet = self.fleet = place.fleet
         self.nobody = len(fleet.start)
@@ -68,8 +84,6 @@ class Annealing:
         self.need: Floats = np.append(fleet.need, np.zeros((2, 1)), axis=1) * scale
         self.at: Ints = np.append(place.at, -1)
         self.home: Ints = np.append(fleet.start, -2)
-        if exiled is not None:
-            self.home[exiled] = -3
         self.slack: Floats = (limits - fleet.loads(place.at)) * scale
         start = fleet.loads(fleet.start)
         self.least: Floats = np.minimum(0, limits - np.maximum(start, np.minimum(limits, hard(fleet)))) * scale
@@ -87,6 +101,7 @@ class Annealing:
         self.welcome: Bools = ~shut
         self.takers: Ints = np.flatnonzero(self.open.any(axis=0))
         self.watched: Bools = ~fixed
+        self.whole = whole
         self.ruled = np.zeros(self.nobody + 1, dtype=bool)
         self.ruled[list(fleet.rules_of)] = True
         self.zones = [np.bincount(rule.zones[self.at[list(rule.units)]]).tolist() for rule in fleet.aparts]
@@ -94,12 +109,17 @@ class Annealing:
             counts.extend([0] * (int(rule.zones.max()) + 1 - len(counts)))
         self.paid = float(self.cost[:-1][place.at != fleet.start].sum())
 
-    def run(self, batches: int, size: int, schedule: Schedule) -> Ints:
-        """The best placement met: the fewest hosts above their limits, then the least cost."""
+    def run(self, seconds: float, schedule: Schedule) -> Ints:
+        """The best placement met in about so many seconds: the fewest hosts above their limits (or the least in use
+        above them), then the least cost."""
+        size = batch_size(len(self.watched))
+        batches = int(seconds / batch_seconds(size)) + 1
         best = self._worth(), self.at[:-1].copy()
         if not len(self.units) or not len(self.takers):
             return best[1]
         for turn in range(batches):
+            if self.fleet.clock.over():
+                break
             heat, weight, charge = (
                 a * (b / a) ** (turn / batches) for a, b in (schedule.heat, schedule.weight, schedule.charge)
             )
@@ -110,8 +130,11 @@ class Annealing:
                 best = worth, self.at[:-1].copy()
         return best[1]
 
-    def _worth(self) -> tuple[int, float]:
-        return int(self._hot().sum()), round(self.paid, 6)
+    def _worth(self) -> tuple[float, float]:
+        if self.whole:
+            return float(self._hot().sum()), round(self.paid, 6)
+        over = np.maximum(-self.slack[:, self.watched], 0)
+        return round(float((over[CPU] * self.weight[self.watched] + over[MEMORY]).sum()), 6), round(self.paid, 6)
 
     def _hot(self) -> Bools:
         over = self.slack < -SLIP

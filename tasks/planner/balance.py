@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.planner.anneal import Annealing, Schedule
+from tasks.planner.anneal import Annealing, Schedule, batch_seconds, batch_size
 from tasks.planner.bound import Relief, covering, hot
 from tasks.planner.ceilings import hard
 from tasks.planner.fleet import MEMORY, SLIP, Fleet, Floats, Ints
@@ -32,10 +32,6 @@ ANNEALING, OTHERS = 0.9, 1.8e-3
 """Of a plan's seconds, for annealing; less what each host takes in the other parts. At least a third is."""
 TRIES = 5000
 """Exchanges that are drawn for each unit that has to leave a host."""
-SMALLEST, LARGEST = 128, 3000
-"""Exchanges in a batch; in between four for each host."""
-BATCH, EXCHANGE = 3e-4, 4.5e-7
-"""Seconds that a batch takes, and each exchange in it (measured)."""
 SCHEDULES = (
     (Schedule(), 1.0),
     (Schedule(heat=(0.5, 0.1), weight=(3.0, 8.0), charge=(100.0, 200.0)), 0.2),
@@ -108,15 +104,15 @@ def _annealed(work: Work, leaving: int) -> None:
     place, fleet = work.place, work.fleet
     fixed = np.zeros(len(fleet.hosts), dtype=bool)
     fixed[list(work.relief.hopeless)] = True
-    size = min(max(4 * len(fleet.hosts), SMALLEST), LARGEST)
-    each = BATCH + size * EXCHANGE
-    most = fleet.problem.goal.plan_seconds
-    seconds = min(max(ANNEALING * most - OTHERS * len(work.relief.sets), most / 3), leaving * TRIES / size * each)
+    most, size = fleet.problem.goal.plan_seconds, batch_size(len(fleet.hosts))
+    seconds = min(
+        max(ANNEALING * most - OTHERS * len(work.relief.sets), most / 3), leaving * TRIES / size * batch_seconds(size)
+    )
     for schedule, share in SCHEDULES:
         if not _hot_of(work) and share < 1:
             break
-        annealing = Annealing(place, place.limits, work.price, fixed, fixed)
-        best = annealing.run(int(share * seconds / each) + 1, size, schedule)
+        annealing = Annealing(place, place.limits, work.price, shut=fixed, fixed=fixed)
+        best = annealing.run(share * seconds, schedule)
         for unit in np.flatnonzero(best != place.at).tolist():
             place.move(unit, int(best[unit]))
     place.closed[:] = fixed
@@ -284,7 +280,7 @@ def _cheaper(work: Work, keep: set[int], until: float) -> None:
             mine = _mine(work, host)
             gone = mine[place.at[mine] != host]
             paid = float(fleet.need[MEMORY, gone].sum()) + work.price * len(gone)
-            if paid <= bound.cost + SLIP or place.spent > until:
+            if paid <= bound.cost + SLIP or place.ended(until):
                 continue
             mark, before = place.mark(), place.cost(work.price)
             if _other_set(work, host, 1, until) and place.cost(work.price) < before - SLIP:

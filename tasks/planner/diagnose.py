@@ -9,7 +9,7 @@ import numpy as np
 from tasks.planner.bound import Relief, placeable
 from tasks.planner.drain import leaving
 from tasks.planner.explain import LONGEST, amount, listed, no_host
-from tasks.planner.fleet import CPU, MEMORY, MIB, SLIP, Fleet, Floats, Ints
+from tasks.planner.fleet import CPU, MEMORY, SLIP, Fleet, Floats, Ints
 from worker.contract.plans import Impossible
 
 WORDS = {CPU: "CPU", MEMORY: "memory"}
@@ -49,12 +49,17 @@ def _drain(fleet: Fleet, limits: Floats) -> Iterator[Impossible]:
     for kind in np.unique(fleet.kind[fleet.start[units]]).tolist():
         mine = units[fleet.kind[fleet.start[units]] == kind]
         takers = fleet.takes & (fleet.kind == kind)
-        need, free = float(fleet.need[MEMORY, mine].sum()), float(slack[MEMORY, takers].sum())
-        if need > free + SLIP and takers.any():
-            text = f"what is to leave needs {need / MIB:.1f} GiB, and the {takers.sum()} hosts that take guests have "
-            yield _told(
-                "demand-over-ceiling", "memory", f"{text}{free / MIB:.1f} GiB", f"{amount(0, need - free)} more in all"
-            )
+        for resource in (MEMORY, CPU):
+            if not takers.any() or not fleet.known[resource, takers].all():
+                continue
+            need, free = float(fleet.need[resource, mine].sum()), float(slack[resource, takers].sum())
+            if need > free + SLIP:
+                wants, has, more = (
+                    amount(*(value if r == resource else 0 for r in (CPU, MEMORY)))
+                    for value in (need, free, need - free)
+                )
+                text = f"what is to leave needs {wants}, and the {takers.sum()} hosts that take guests have {has}"
+                yield _told("demand-over-ceiling", WORDS[resource], text, f"{more} more in all")
 
 
 def _too_big(fleet: Fleet, limits: Floats, units: Ints) -> Iterator[Impossible]:

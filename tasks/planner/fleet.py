@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 import numpy.typing as npt
 
+from tasks.planner.clock import Clock
 from tasks.planner.parts import Parts
 from worker.contract.plans import GuestSpec, HostSpec, Problem, Rule
 
@@ -79,6 +80,7 @@ class Fleet:
     """Units with ``apart`` rules: indices into ``aparts``."""
     drained: Bools
     """(hosts): to be emptied."""
+    clock: Clock
 
     @property
     def known(self) -> Bools:
@@ -136,6 +138,7 @@ def fleet_of(problem: Problem) -> Fleet:
     return Fleet(
         problem, hosts, guests, index, np.array([cpu, memory], dtype=np.float64), kind, takes, need, start, movable,
         barred, look, lawful & takes, lawful, members, unit_of, home, aparts, rules_of, drained,
+        Clock(goal.plan_seconds),
     )  # fmt: skip
 
 

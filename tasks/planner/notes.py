@@ -8,6 +8,7 @@ import numpy as np
 
 from tasks.planner.bound import hot, relief
 from tasks.planner.ceilings import ceilings, price_mib
+from tasks.planner.clock import TIMES
 from tasks.planner.explain import LONGEST, listed
 from tasks.planner.fleet import MEMORY, MIB, Ints
 from tasks.planner.mend import broken
@@ -26,6 +27,8 @@ def notes(solution: Solution, at: Ints) -> Iterator[str]:
         yield from _price(solution)
     if goal.kind == "consolidate":
         yield from _emptied(solution, at)
+    if solution.fleet.clock.rang:
+        yield f"search took more than {TIMES:g} times {goal.plan_seconds:g} s and was ended: a new plan may be better"
     yield from _solver(solution, at)
     yield from _broken(solution, at)
 

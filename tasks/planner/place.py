@@ -115,6 +115,10 @@ class Placement:
         found: Bools = fits.any(axis=1)
         return found
 
+    def ended(self, until: float) -> bool:
+        """Whether searching has to end: more than this was spent, or the clock says so."""
+        return self.spent > until or self.fleet.clock.over()
+
     def moved(self) -> Ints:
         """Units that are not where they started."""
         return np.flatnonzero(self.at != self.fleet.start)

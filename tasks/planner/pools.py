@@ -55,7 +55,7 @@ class Pools:
     def _grown(self, wanted: Ints, need: Floats, host: int) -> bool:
         place, before = self.place, 0
         for size in SIZES:
-            if self.left <= 0:
+            if self.left <= 0 or place.fleet.clock.over():
                 break
             hosts = _around(place, need, size, host)
             if len(hosts) <= before:

@@ -21,11 +21,11 @@ CLEARED = 12
 def squeeze(place: Placement, unit: int, price: float, rule: int = 0, deep: int = 1, until: float = np.inf) -> bool:
     """Place a unit, at need where others give way: ``deep`` ones in a row, or several at once.
 
-    Changes nothing where it fails, or where ``place.spent`` passes ``until``.
+    Changes nothing where it fails, or where ``place.spent`` passes ``until``, or the clock rings.
     """
     if settle(place, unit, rule):
         return True
-    if deep <= 0 or place.spent > until:
+    if deep <= 0 or place.ended(until):
         return False
     return _eject(place, unit, price, rule, deep, 0, {unit}, until) or (
         deep > 1 and _clear_out(place, unit, price, rule, until)
@@ -46,7 +46,7 @@ def _eject(
     if level + 1 >= deep:
         return False
     for other in others[~easy].tolist():
-        if place.spent > until:
+        if place.ended(until):
             return False
         if other not in busy and _instead(
             place,
@@ -107,7 +107,7 @@ def _clear_out(place: Placement, unit: int, price: float, rule: int, until: floa
     """Make room for a large unit on one host: the cheapest set there that fits elsewhere leaves it."""
     fleet = place.fleet
     for host in _nearest(place, unit, CLEARED).tolist():
-        if place.spent > until:
+        if place.ended(until):
             return False
         there = np.flatnonzero((place.at == host) & fleet.movable)
         there = there[place.somewhere(there)]
@@ -143,6 +143,8 @@ def homewards(place: Placement, keep: set[int]) -> int:
     fleet, went = place.fleet, 0
     moved = [unit for unit in place.moved().tolist() if int(fleet.start[unit]) not in keep]
     for unit in sorted(moved, key=lambda one: (-fleet.need[MEMORY, one], one)):
+        if fleet.clock.over():
+            break
         start = int(fleet.start[unit])
         if not place.clear_of_rules(unit, start) or not _welcome(place, unit, start):
             continue

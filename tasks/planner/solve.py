@@ -70,7 +70,7 @@ def solve(fleet: Fleet) -> Solution:
     first = _mended(fleet)
     at, reasons = first.at, first.reasons
     for _ in range(AGAIN):
-        if fleet.problem.goal.kind in ("place", "drain") or not _unfinished(fleet, at):
+        if fleet.problem.goal.kind in ("place", "drain") or fleet.clock.over() or not _unfinished(fleet, at):
             break
         more = _mended(replace(fleet, start=at))
         if (more.at == at).all():
