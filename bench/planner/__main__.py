@@ -29,7 +29,7 @@ from bench.planner.goals import held, told
 from bench.planner.metrics import judged
 from bench.planner.moves import Found
 from bench.planner.scene import Scene, scene
-from tasks.planner import plan
+from tasks.planner.plan import plan
 from worker.contract.plans import Problem
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"

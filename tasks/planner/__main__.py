@@ -9,7 +9,7 @@ import sys
 
 from pydantic import ValidationError
 
-from tasks.planner import BadProblem, plan
+from tasks.planner.plan import BadProblem, plan
 from worker.contract.plans import Problem
 from worker.planning import REFUSED
 

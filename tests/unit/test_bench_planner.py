@@ -21,7 +21,7 @@ from bench.planner.moves import Found, Move
 from bench.planner.replay import makespan_bound, replay
 from bench.planner.scene import scene
 from bench.planner.table import tables
-from tasks.planner import BadProblem, plan
+from tasks.planner.plan import BadProblem, plan
 from worker.contract.plans import Goal, GuestSpec, HostSpec, Problem, Rule
 
 CLUSTER = """\

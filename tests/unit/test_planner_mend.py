@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner_cases import guest, host, outcome, problem
 
-from tasks.planner import plan
+from tasks.planner.plan import plan
 from worker.contract.plans import Problem, Rule
 
 CLOSE = Rule(name="close", kind="apart", guests=("v1", "v2"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.planner import BadProblem, plan
+from tasks.planner.plan import BadProblem, plan
 from worker.contract.plans import Goal, GuestSpec, HostSpec, Problem, Rule
 
 ZONES = {"a": "1", "b": "2", "c": "1", "d": "2", "e": ""}

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from planner_cases import GIB, guest, host, lopsided, outcome, problem, problems
 
-from tasks.planner import BadProblem, plan
 from tasks.planner.check import check
+from tasks.planner.plan import BadProblem, plan
 from worker.contract.plans import Problem, Rule
 
 

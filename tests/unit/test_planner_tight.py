@@ -6,8 +6,8 @@ import pytest
 from planner_cases import outcome
 
 from bench.planner.generate import cluster
-from tasks.planner import plan
 from tasks.planner.check import check
+from tasks.planner.plan import plan
 from worker.contract.plans import Goal, Problem
 
 

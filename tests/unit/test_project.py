@@ -49,6 +49,12 @@ def test_arrows_point_one_way() -> None:
     assert "0 broken" in run(BIN / "lint-imports", "--no-cache")
 
 
+def test_only_the_process_that_plans_loads_numpy() -> None:
+    """Agents, schedulers and commands do not pay for it."""
+    loaded = "import sys, tasks.registry, worker.agent, worker.cli.main; print('numpy' in sys.modules)"
+    assert run(sys.executable, "-c", loaded).strip() == "False"
+
+
 def test_no_file_names_a_registry() -> None:
     """No tracked file holds the host name of a package registry."""
     pattern = re.compile("|".join(REGISTRY_HOSTS).encode(), re.IGNORECASE)
