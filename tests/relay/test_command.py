@@ -108,7 +108,7 @@ def test_a_terminal_shows_a_bar(relay: Relay) -> None:
     """With standard error on a terminal the command waits and draws percent and phase; the outcome is a line."""
     ours, theirs = pty.openpty()
     environment = relay.environment | {"NO_COLOR": "1", "COLUMNS": "120", "TERM": "xterm"}
-    words = ["migrate", relay.vm(memory_mib=60_000), "beta"]
+    words = ["migrate", relay.vm(memory_mib=300_000), "beta"]  # three seconds
     process = subprocess.Popen(
         leashed([str(VMRELAY), *words]), env=environment, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs
     )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from relay_lab import Relay, until
+from relay_lab import HOSTS, Relay, until
 from test_batches import answer, control, moves_of, the_batch
 
 from worker.journal.batch import Batch
@@ -14,10 +14,11 @@ from worker.journal.batch import Batch
 
 @pytest.fixture
 def gamma(relay: Relay) -> Iterator[Relay]:
-    """The relay with nothing on gamma; afterwards guests may be sent there again."""
-    for vm in relay.ask("gamma", "show")["vms"]:
-        relay.ask("gamma", "vm-delete", name=vm["name"])
-    until(lambda: not relay.journal.domains("gamma"), "gamma is empty")
+    """The relay without a guest; afterwards guests may be sent to gamma again."""
+    for host in HOSTS:
+        for vm in relay.ask(host, "show")["vms"]:
+            relay.ask(host, "vm-delete", name=vm["name"])
+    until(lambda: not any(relay.journal.domains(host) for host in HOSTS), "all hosts are empty")
     yield relay
     relay.journal.uncordon("gamma")
 
