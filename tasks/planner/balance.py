@@ -28,7 +28,7 @@ FEW = 0.1
 """Where best fit left no more than this part of the units, hosts are relieved one by one before all is annealed."""
 CLOSE = 0.008
 """So near to the bound a placement is good enough."""
-ANNEALING, OTHERS = 0.9, 1.8e-3
+ANNEALING, OTHERS = 0.9, 2.3e-3
 """Of a plan's seconds, for annealing; less what each host takes in the other parts. At least a third is."""
 TRIES = 5000
 """Exchanges that are drawn for each unit that has to leave a host."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,6 +26,8 @@ def notes(solution: Solution, at: Ints) -> Iterator[str]:
     if goal.kind == "balance" and solution.relief is not None and solution.relief.sets:
         yield from _ceiling(solution)
         yield from _price(solution)
+    if goal.kind == "balance" and solution.relief is not None:
+        yield from _pins(solution)
     if goal.kind == "consolidate":
         yield from _emptied(solution, at)
     if solution.fleet.clock.rang:
@@ -64,6 +67,27 @@ def _price(solution: Solution) -> Iterator[str]:
         saved = gib - solution.relief.mib / MIB
         if saved >= 1:
             yield f"without the price of {price:g} GiB per move {saved:.0f} GiB less would move, in more migrations"
+
+
+def _pins(solution: Solution) -> Iterator[str]:
+    """What pins cost: the same bounds, as if nobody were pinned."""
+    fleet, found = solution.fleet, solution.relief
+    pinned = [unit for unit, (code, _) in fleet.barred.items() if code == "pinned"]
+    over = {*found.covers, *found.hopeless} if found else set()
+    hosts = sorted({int(fleet.start[unit]) for unit in pinned} & over)
+    if found is None or not hosts:
+        return
+    movable = fleet.movable.copy()
+    movable[pinned] = True
+    free = relief(
+        replace(fleet, movable=movable), fleet.start, solution.limits, price_mib(fleet.problem.goal), np.array(hosts)
+    )
+    saved = sum(found.covers[host].mib - free.covers[host].mib for host in hosts if host in found.covers) / MIB
+    more = len(set(found.hopeless) & set(free.covers))
+    gains = [f"about {saved:.0f} GiB less would have to move"] if saved >= 1 else []
+    gains += [f"{more} hosts more could be relieved"] if more else []
+    if gains:
+        yield f"without pinned guests {' and '.join(gains)}"
 
 
 def _emptied(solution: Solution, at: Ints) -> Iterator[str]:

@@ -119,6 +119,17 @@ def test_a_price_per_move_makes_fewer_moves() -> None:
     assert dear.gap == pytest.approx(0.05)
 
 
+def test_notes_say_what_pins_cost() -> None:
+    """What would be cheaper, or possible at all, if nobody were pinned is told."""
+    guests = [guest("v1", "a", 21, pinned="so"), guest("v2", "a", 40), guest("v3", "a", 25), guest("v4", "b", 2)]
+    made = plan(problem([host("a"), host("b")], guests, ceiling_points=22))
+    assert "without pinned guests about 4 GiB less would have to move" in made.notes
+    stuck = plan(problem([host("a"), host("b")], [guest("v1", "a", 80, pinned="so")], ceiling_points=20))
+    assert "without pinned guests 1 hosts more could be relieved" not in stuck.notes  # it fits nowhere either
+    small = plan(problem([host("a"), host("b")], [guest(f"v{n}", "a", 40, pinned="so") for n in (1, 2)]))
+    assert "without pinned guests 1 hosts more could be relieved" in small.notes
+
+
 def test_room_is_made() -> None:
     """A guest that fits nowhere is placed by moving a smaller one out of its way."""
     made = plan(
