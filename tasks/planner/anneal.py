@@ -29,6 +29,8 @@ PER_MOVE = 0.1
 """GiB: of two placements that move the same memory the one with fewer moves is better."""
 
 
+WAITING = 0.2
+"""What a guest costs that cannot come before another one has left, as a part of its memory."""
 SMALLEST, LARGEST = 128, 3000
 """Exchanges in a batch; in between four for each host."""
 BATCH, EXCHANGE = 3e-4, 4.5e-7
@@ -85,6 +87,8 @@ class Annealing:
         self.home: Ints = np.append(fleet.start, -2)
         self.slack: Floats = place.slack * scale
         start = fleet.loads(fleet.start)
+        self.room: Floats = (hard(fleet) - start)[MEMORY] / MIB
+        """What each host has free before anything moves."""
         self.least: Floats = np.minimum(0, limits - np.maximum(start, np.minimum(limits, hard(fleet)))) * scale
         """Nobody is sent where this would be undercut: hosts are never fuller than before, nor than they can be."""
         cores = np.maximum(fleet.room[CPU], SLIP)
@@ -215,7 +219,15 @@ class Annealing:
         leaves = (drawn.there != one) * 1.0 - (drawn.here != one)
         comes = (drawn.here != other) * 1.0 - (drawn.there != other)
         paid: Floats = self.cost.take(drawn.one) * leaves + self.cost.take(drawn.other) * comes
+        paid += self._waits(drawn.one, drawn.there) - self._waits(drawn.one, drawn.here)
+        paid += self._waits(drawn.other, drawn.here) - self._waits(drawn.other, drawn.there)
         return paid
+
+    def _waits(self, units: Ints, hosts: Ints) -> Floats:
+        """A little for who goes where there is no room before others have left: such chains take long."""
+        memory = self.need[MEMORY].take(units)
+        waits: Floats = memory * WAITING * ((memory > self.room.take(hosts)) & (self.home.take(units) != hosts))
+        return waits
 
     def _disjoint(self, drawn: Exchanges) -> Bools:
         """Those of which no host is in an earlier exchange."""
