@@ -124,10 +124,10 @@ def main() -> int:
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("BENCH_DATA", DATA)), help="default: %(default)s"
     )
-    parser.add_argument("--hbal-seconds", type=float, default=None, help="hbal's limit (default: 60, with --quick 5)")
+    parser.add_argument("--hbal-seconds", type=float, default=None, help="hbal's limit (default: 30, with --quick 5)")
     parser.add_argument("--only", default="*", help="cases whose name fits this pattern, as in '*1000 hosts*'")
     options = parser.parse_args()
-    rivals = Rivals(options.hbal_seconds or (5.0 if options.quick else 60.0))
+    rivals = Rivals(options.hbal_seconds or (5.0 if options.quick else 30.0))
     rows: list[Row] = []
     before = os.getloadavg()[0]
     print(HEAD)
