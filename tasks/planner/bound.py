@@ -73,14 +73,10 @@ def placeable(fleet: Fleet, limits: Floats, units: Ints) -> Bools:
         if not len(hosts):
             continue
         mine = units[fleet.look[units] == row]
-        widest = hosts[[int(np.argmax(limits[r, hosts])) for r in (CPU, MEMORY)]]
-        for unit in mine.tolist():
-            need = fleet.need[:, unit]
-            quick = any(
-                host != fleet.start[unit] and (need <= limits[:, host] + SLIP).all() for host in widest.tolist()
-            )
-            if not quick:
-                fits = (need[:, None] <= limits[:, hosts] + SLIP).all(axis=0)
-                quick = bool((fits & (hosts != fleet.start[unit])).any())
-            can[unit] = quick
+        need, start = fleet.need[:, mine], fleet.start[mine]
+        for host in {int(hosts[np.argmax(limits[r, hosts])]) for r in (CPU, MEMORY)}:
+            can[mine] |= (need <= limits[:, host, None] + SLIP).all(axis=0) & (start != host)
+        for unit in mine[~can[mine]].tolist():  # few: not even the widest hosts have room for them
+            fits = (fleet.need[:, unit, None] <= limits[:, hosts] + SLIP).all(axis=0)
+            can[unit] = bool((fits & (hosts != fleet.start[unit])).any())
     return can
