@@ -32,7 +32,7 @@ demo-rebalance: ## Balance a lopsided fleet of simulated hosts, drain two of the
 test: ## Install what the tests need, then lint and run every test
 	@scripts/prepare-tests
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest --numprocesses 3 --dist worksteal $(ARGS)
+	$(BIN)/pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 lint: ## Style, types and import rules
 	@scripts/bootstrap --dev
