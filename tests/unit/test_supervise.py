@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from worker import supervise
 from worker.errors import SettingsError, Unavailable
 from worker.prefix import Prefixer, wants_colour
-from worker.supervise import Backoff, Child, Supervisor, background, foreground, parse_procfile
+from worker.procfile import parse_procfile
+from worker.supervise import Backoff, Child, Supervisor, background, foreground
 
 QUICK = Backoff(initial=0.01, factor=2, limit=0.05)
 NAP = ["sleep", "60"]

@@ -19,9 +19,10 @@ from worker.embedded import answers, find_server, server_command
 from worker.errors import RelayError, SettingsError, Unavailable
 from worker.hypervisors.simulator import config as simulation
 from worker.hypervisors.simulator.control import ask
+from worker.procfile import parse_procfile
 from worker.runtime import Runtime
 from worker.settings import Settings
-from worker.supervise import Child, parse_procfile
+from worker.supervise import Child
 
 SIMULATED = "vzsim://"
 REDIS_SECONDS = 60.0
