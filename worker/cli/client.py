@@ -1,31 +1,26 @@
-"""What the commands that talk to a running vmrelay share: enqueue, wait, show."""
+"""What the commands that talk to a running vmrelay share: wait, follow, show."""
 
 from __future__ import annotations
 
 import json
-import re
 import time
-import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 import redis
 
+from worker import asking
+from worker.asking import ACCEPT_SECONDS, ask, enqueue, refusal_of
 from worker.cli import words
-from worker.contract import SCHEDULER_QUEUE
-from worker.errors import Rejected, Unavailable
+from worker.errors import Unavailable
 from worker.journal import Journal, Record
-from worker.journal.trouble import Trouble, trouble
 from worker.runtime import runtime
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-ACCEPT_SECONDS = 10.0
-"""How long a command waits for a scheduler to accept or reject what it enqueued."""
-BRIEFLY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
-"""How often a command tries to enqueue: somebody waits, and can ask again."""
+__all__ = ["ACCEPT_SECONDS", "ask", "enqueue", "refusal_of"]
 
 output = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to show it."
@@ -49,65 +44,9 @@ def journal() -> Journal:
     return found
 
 
-def enqueue(task: str, arguments: dict[str, Any], ident: str | None = None) -> str:
-    """Send a task by name, as any application would; returns its id. Raises ``Unavailable`` where Redis refuses it."""
-    from kombu.exceptions import KombuError
-
-    from worker.app import app
-
-    ident = ident or str(uuid.uuid4())
-    try:
-        app.send_task(task, kwargs=arguments, task_id=ident, queue=SCHEDULER_QUEUE, retry_policy=BRIEFLY)
-    except (redis.RedisError, KombuError) as lost:
-        raise _refused(lost) from None
-    return ident
-
-
-def _refused(lost: Exception) -> Unavailable:
-    """The error for a request that Redis did not take; kombu wraps what redis-py raised."""
-    why = trouble(lost) or trouble(lost.__cause__ or lost)
-    if why is Trouble.FULL:
-        return Unavailable(
-            "Redis is full (maxmemory) and takes no new requests; those under way go on. Give it memory, "
-            "or lower keep_seconds, and ask again",
-            code=why,
-        )
-    return Unavailable(f"Redis did not take the request ({lost}); see 'vmrelay doctor'", code=why or Trouble.AWAY)
-
-
-def ask(task: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Send a task that answers at once, and return its answer.
-
-    Raises ``Rejected`` with the code that the scheduler gave, and ``Unavailable`` where none answers.
-    """
-    from celery.exceptions import TimeoutError as Late
-
-    from worker.app import app
-
-    try:
-        answer: dict[str, Any] = app.AsyncResult(enqueue(task, arguments)).get(timeout=ACCEPT_SECONDS)
-    except Late:
-        raise Unavailable("no scheduler has taken the request; is one running? (vmrelay doctor)") from None
-    except Rejected as refusal:
-        raise refusal_of(refusal) from None
-    return answer
-
-
-def refusal_of(raised: object) -> Rejected:
-    """What a task refused with: of an exception only its text travels, and that ends with its code."""
-    found = re.fullmatch(r"(.*) \[([\w-]+)\]", str(raised), re.DOTALL)
-    return Rejected(found[1], code=found[2]) if found else Rejected(str(raised))
-
-
 def await_record(ident: str, seconds: float = ACCEPT_SECONDS) -> Record | None:
     """The record of an enqueued migration, once a scheduler has accepted or rejected it."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        record = journal().record(ident)
-        if record:
-            return record
-        time.sleep(0.02)
-    return None
+    return asking.await_record(journal(), ident, seconds)
 
 
 def is_over(record: Record) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +11,9 @@ from worker.cli import client
 from worker.cli.drains import drain, return_
 from worker.cli.words import clean
 from worker.contract import HOST
-from worker.fleet.used import percent, used
-from worker.journal.cordons import IN_SETTINGS, Cordon
+from worker.fleet.used import percent
+from worker.journal.cordons import Cordon
+from worker.overview import described
 from worker.runtime import runtime
 
 domains_option = click.option("--domains", is_flag=True, help="Show each domain, too.")
@@ -111,7 +111,7 @@ def _change(arguments: dict[str, Any], output: str) -> None:
 
 
 def _list(domains: bool, output: str) -> None:
-    shown = described()
+    shown = described(client.journal(), runtime().inventory)
     if output == "json":
         client.as_json(shown)
         return
@@ -139,46 +139,6 @@ def _list(domains: bool, output: str) -> None:
     client.show_table(table)
 
 
-def described() -> list[dict[str, Any]]:
-    """All hosts, as ``-o json`` shows them."""
-    book, inventory = client.journal(), runtime().inventory
-    agents = book.agents(inventory)
-    waiting = Counter(record.waiting["host"] for record in book.standing() if record.waiting)
-    loads = book.loads(inventory)
-    limits = book.limits(inventory.terms)["hosts"]
-    cordons, away = book.cordons(), Counter(home.host for home in book.homes())
-    shown: list[dict[str, Any]] = []
-    for name, host in inventory.items():
-        leaving, entering = book.load_of(name)
-        cordon = IN_SETTINGS if host.settings.cordoned else cordons.get(name)
-        shown.append(
-            {
-                "name": name,
-                "driver": host.profile,
-                "agent": _agent_state(agents.get(name)),
-                "cordoned": cordon is not None,
-                "cordon": cordon.document() if cordon else None,
-                "draining": _draining(cordons.get(name)),
-                "outgoing": leaving,
-                "max_outgoing": limits[name]["outgoing"]["limit"],
-                "incoming": entering,
-                "max_incoming": limits[name]["incoming"]["limit"],
-                "waiting": waiting[name],
-                "homes_away": away[name],
-                "load": full.document() if (full := used(host, loads.get(name))) else None,
-                "labels": host.settings.labels,
-                "domains": book.domains(name),
-            }
-        )
-    return shown
-
-
-def _draining(cordon: Cordon | None) -> str | None:
-    """The drain that empties a host now."""
-    batch = client.journal().batch(cordon.batch) if cordon and cordon.batch else None
-    return batch.id if batch and batch.state != "finished" else None
-
-
 def notes(host: Mapping[str, Any]) -> str:
     """What else is to be said of a host: its cordon, its drain, and who is away. Pure."""
     words = Cordon(**host["cordon"]).words if host["cordon"] else ""
@@ -188,11 +148,3 @@ def notes(host: Mapping[str, Any]) -> str:
         f"{host['homes_away']} away from home" if host["homes_away"] else "",
     )
     return ", ".join(part for part in parts if part)
-
-
-def _agent_state(agent: dict[str, Any] | None) -> str:
-    if agent is None:
-        return "down"
-    if not agent.get("answers", True):
-        return "no answer"
-    return "draining" if agent.get("draining") else "up"

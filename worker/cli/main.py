@@ -39,6 +39,7 @@ COMMANDS = {
     "recovery": "recovery",
     "agent": "processes",
     "scheduler": "processes",
+    "web": "web",
     "seal-key": "processes",
     "up": "up",
     "demo": "demo",

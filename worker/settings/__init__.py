@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from worker.errors import SettingsError
+from worker.settings.outside import WebhookSettings, WebSettings
 from worker.settings.places import HOST_NAME, HostSettings, NetworkSettings, RuleSettings
 from worker.settings.policies import AdmissionSettings, AttemptSettings, PlanningSettings, RetrySettings, StallSettings
 
@@ -35,6 +36,8 @@ __all__ = [
     "RuleSettings",
     "Settings",
     "StallSettings",
+    "WebSettings",
+    "WebhookSettings",
     "config_file",
     "current",
     "load",
@@ -90,6 +93,11 @@ class Settings(BaseSettings):
     """See ``[networks.NAME]``."""
     rules: dict[str, RuleSettings] = Field(default_factory=dict)
     """See ``[rules.NAME]``."""
+
+    web: WebSettings = WebSettings()
+    """See ``[web]``."""
+    webhooks: dict[str, WebhookSettings] = Field(default_factory=dict)
+    """See ``[webhooks.NAME]``."""
 
     metrics_address: str = "127.0.0.1"
     """Where ``/metrics`` of agents and schedulers is served."""
