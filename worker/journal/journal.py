@@ -14,6 +14,7 @@ from worker.errors import RelayError
 from worker.hypervisors.base import Domain
 from worker.journal.batches import Batches
 from worker.journal.cordons import Cordons
+from worker.journal.glances import Glances
 from worker.journal.hosts import Hosts, domain_document
 from worker.journal.looks import Looks
 from worker.journal.outcomes import Outcomes, Shown
@@ -56,7 +57,7 @@ def _flat(fields: Fields) -> str:
     return json.dumps({name: str(value) for name, value in fields.items() if value is not None and value != ""})
 
 
-class Journal(Hosts, Batches, Cordons, Looks, Outcomes, Queue, Rolls):
+class Journal(Hosts, Batches, Cordons, Glances, Looks, Outcomes, Queue, Rolls):
     """Everything vmrelay remembers, behind one Redis client."""
 
     # -- the life of a migration ----------------------------------------------------------------
