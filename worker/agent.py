@@ -97,6 +97,7 @@ class Agent:
             "draining": self.draining,
             "evicting": self.evicting,
             "answers": self.answers,
+            "metrics_address": self.settings.metrics_address,
             "metrics_port": self.metrics_port,
             "threads": self.threads,
             "clock_offset_seconds": round(self._lease_journal.clock_offset(), 3) or 0.0,

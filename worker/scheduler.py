@@ -30,7 +30,9 @@ LEASE = "scheduler"
 LEASE_SECONDS = 3.0
 ROUND_SECONDS = 0.1
 JUDGE_SECONDS = 5.0
-"""How often Redis is asked whether it keeps what it is told."""
+"""How often Redis is asked whether it keeps what it is told, and where this scheduler is found is told."""
+CARD_SECONDS = 3 * JUDGE_SECONDS
+"""How long that is believed."""
 
 _rounds: list[Callable[[Runtime], None]] = []
 
@@ -44,7 +46,8 @@ def on_round(work: Callable[[Runtime], None]) -> Callable[[Runtime], None]:
 class Rounds:
     """The loop of one scheduler."""
 
-    def __init__(self, parts: Runtime, metrics_port: int) -> None:
+    def __init__(self, parts: Runtime, name: str, metrics_port: int) -> None:
+        self._name = name
         # The loop's own client: a round must not wait behind a task.
         self._parts = Runtime(
             parts.settings, parts.inventory, Journal(connect(parts.settings.redis_url), parts.settings.key_prefix)
@@ -54,6 +57,7 @@ class Rounds:
             "incarnation": secrets.token_hex(8),
             "pid": os.getpid(),
             "node": socket.gethostname(),
+            "metrics_address": parts.settings.metrics_address,
             "metrics_port": metrics_port,
         }
         self._thread = threading.Thread(target=self._loop, name="rounds", daemon=True)
@@ -69,7 +73,8 @@ class Rounds:
             self._thread.join(5)
         metrics.lead_no_more()
         try:
-            self._parts.journal.unlease(LEASE, str(self._card["incarnation"]))
+            for lease in (LEASE, self._name):
+                self._parts.journal.unlease(lease, str(self._card["incarnation"]))
         except redis.RedisError:
             logger.warning("scheduler lease left to lapse")
 
@@ -80,6 +85,7 @@ class Rounds:
                 if time.monotonic() - judged >= JUDGE_SECONDS:
                     judged = time.monotonic()
                     self._judge()
+                    self._parts.journal.lease(self._name, self._card, CARD_SECONDS)  # leading or not
                 if self._parts.journal.lease(LEASE, self._card, LEASE_SECONDS) is None:
                     self._round()
                 else:
@@ -113,7 +119,8 @@ def run_scheduler() -> int:
     parts = runtime()
     parts.journal.load()
     server, port = metrics.serve(parts.settings.metrics_address, parts.settings.scheduler_metrics_port)
-    rounds = Rounds(parts, port)
+    intake = Intake(parts.settings.redis_url, parts.settings.key_prefix, SCHEDULER_QUEUE)
+    rounds = Rounds(parts, intake.name, port)
 
     def drain(_: threading.Event) -> bool:
         rounds.stop()  # another one leads at once; what this one has in hand ends as it does
@@ -130,7 +137,7 @@ def run_scheduler() -> int:
             parts.settings.scheduler_threads,
             ready=ready,
             drain=drain,
-            intake=Intake(parts.settings.redis_url, parts.settings.key_prefix, SCHEDULER_QUEUE),
+            intake=intake,
         )
     finally:
         rounds.stop()

@@ -79,7 +79,7 @@ def test_a_round_that_fails_stops_neither_the_others_nor_the_next(
     monkeypatch.setattr(scheduler, "_rounds", [broken, sound])
     settings = Settings(redis_url=redis_url)
     with connect(redis_url) as client:
-        rounds = scheduler.Rounds(Runtime(settings, Inventory(settings), Journal(client)), 0)
+        rounds = scheduler.Rounds(Runtime(settings, Inventory(settings), Journal(client)), "here/1/x", 0)
         rounds.start()
         until(lambda: called.count("sound") >= 2)
         rounds.stop()
@@ -91,7 +91,7 @@ def test_rounds_that_never_started_can_be_stopped(redis_url: str) -> None:
     """A scheduler that is stopped before it was ready ends without an error."""
     settings = Settings(redis_url=redis_url)
     with connect(redis_url) as client:
-        rounds = scheduler.Rounds(Runtime(settings, Inventory(settings), Journal(client)), 0)
+        rounds = scheduler.Rounds(Runtime(settings, Inventory(settings), Journal(client)), "here/1/x", 0)
         rounds.stop()
         rounds._parts.journal.client.close()
 

@@ -172,7 +172,7 @@ def test_the_scheduler_shows_whether_redis_persists(private_redis: Callable[...,
     server = private_redis()
     settings = Settings(redis_url=server.url)
     with connect(server.url) as client:
-        rounds = Rounds(Runtime(settings, Inventory(settings), Journal(client)), 0)
+        rounds = Rounds(Runtime(settings, Inventory(settings), Journal(client)), "here/1/x", 0)
         gauge = metrics.redis_persists.labels(f"127.0.0.1:{server.port}")
         rounds._judge()
         assert gauge._value.get() == 1

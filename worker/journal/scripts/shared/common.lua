@@ -29,6 +29,7 @@
 --   usage             hash    flow -> what it used, halved every half-life, up to now and without what runs; and when that was
 --   half-life         string  milliseconds; as the scheduler that admitted last has it
 --   lease:<host>      string  JSON of the agent that owns the host; expires
+--   lease:<scheduler> string  JSON of a scheduler (node/pid/...), leading or not: where its metrics are; expires
 --   schedulers        zset    scheduler (node/pid/...) -> last sign of life
 --   taken:<scheduler> list    requests that it took from the queue and is not done with, as Celery wrote them
 --   domains:<host>    hash    name -> JSON {name, uuid, state, ...}, "/<uuid>" -> name (no name has a slash)
