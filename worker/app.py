@@ -30,9 +30,16 @@ SERVER = {
 }
 
 
-def create_app(settings: Settings) -> Celery:
-    """The application for these settings."""
-    app = Celery("vmrelay", broker=settings.redis_url, backend=settings.redis_url, include=["tasks.registry"])
+def create_app(settings: Settings, *, answers: bool = True) -> Celery:
+    """The application for these settings; without ``answers`` one that only sends.
+
+    With a result back end Celery subscribes to the result of whatever it sends, until that is fetched: in a process
+    that lives long and sends much, that is a leak.
+    """
+    backend = settings.redis_url if answers else "disabled://"
+    app = Celery(
+        "vmrelay", broker=settings.redis_url, backend=backend, include=["tasks.registry"], set_as_current=answers
+    )
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",

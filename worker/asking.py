@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import redis
 
@@ -14,24 +15,36 @@ from worker.errors import Rejected, Unavailable
 from worker.journal import Journal, Record
 from worker.journal.trouble import Trouble, trouble
 
+if TYPE_CHECKING:
+    from celery import Celery
+
 ACCEPT_SECONDS = 10.0
 """How long is waited for a scheduler to accept or reject what was enqueued."""
 BRIEFLY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 0.5}
 """How often enqueuing is tried: somebody waits, and can ask again."""
 
 
-def enqueue(task: str, arguments: dict[str, Any], ident: str | None = None) -> str:
-    """Send a task by name; returns its id. Raises ``Unavailable`` where Redis refuses it."""
-    from kombu.exceptions import KombuError
+def enqueue(task: str, arguments: dict[str, Any], ident: str | None = None, by: Celery | None = None) -> str:
+    """Send a task by name; returns its id. Raises ``Unavailable`` where Redis refuses it.
 
-    from worker.app import app
+    ``by`` is the application that sends; one for the settings of this process where not given.
+    """
+    from kombu.exceptions import KombuError
 
     ident = ident or str(uuid.uuid4())
     try:
-        app.send_task(task, kwargs=arguments, task_id=ident, queue=SCHEDULER_QUEUE, retry_policy=BRIEFLY)
+        (by or _sender()).send_task(task, kwargs=arguments, task_id=ident, queue=SCHEDULER_QUEUE, retry_policy=BRIEFLY)
     except (redis.RedisError, KombuError) as lost:
         raise _refused(lost) from None
     return ident
+
+
+@cache
+def _sender() -> Celery:
+    from worker.app import create_app
+    from worker.settings import current
+
+    return create_app(current(), answers=False)
 
 
 def _refused(lost: Exception) -> Unavailable:
@@ -68,6 +81,18 @@ def refusal_of(raised: object) -> Rejected:
     """What a task refused with: of an exception only its text travels, and that ends with its code."""
     found = re.fullmatch(r"(.*) \[([\w-]+)\]", str(raised), re.DOTALL)
     return Rejected(found[1], code=found[2]) if found else Rejected(str(raised))
+
+
+def refuse_control(action: str, ident: str, answer: str, state: str) -> None:
+    """Raises ``Rejected`` where a batch is no longer, or not yet, what this can be asked of. Pure."""
+    if answer == "none":
+        raise Rejected(f"nothing of batch {ident} failed", code="nothing-failed")
+    if answer == "over" and action == "retry":
+        raise Rejected(
+            f"batch {ident} is {state}; what failed is asked for again once it has finished", code="not-over"
+        )
+    if answer == "over":
+        raise Rejected(f"batch {ident} is {state}; it is too late to {action} it", code="over")
 
 
 def await_record(journal: Journal, ident: str, seconds: float = ACCEPT_SECONDS) -> Record | None:

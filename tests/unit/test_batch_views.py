@@ -13,8 +13,8 @@ import pytest
 from plan_lab import HOSTILE
 from rich.console import Console
 
+from worker.asking import refuse_control
 from worker.cli import batch_watch, batch_words, exits, receipt
-from worker.cli.batch import refuse
 from worker.cli.batch_watch import STEP_SECONDS, Bars, Lines, Sight, figures, is_over, running_line, seconds_left
 from worker.cli.bulk import bulk_arguments, bulk_options
 from worker.cli.migrations import short_id
@@ -283,11 +283,11 @@ def test_what_is_about_one_domain_is_no_option_of_a_batch(word: str) -> None:
 def test_a_word_that_comes_too_late_is_refused(action: str, answer: str, code: str) -> None:
     """Nothing was changed, and the exit code says so."""
     with pytest.raises(Rejected) as refusal:
-        refuse(action, "b-1", answer, "finished")
+        refuse_control(action, "b-1", answer, "finished")
     assert refusal.value.code == code
 
 
 def test_a_word_that_is_heard_is_not_refused() -> None:
     """Neither is one that was said before."""
-    refuse("pause", "b-1", "ok", "paused")
-    refuse("pause", "b-1", "same", "paused")
+    refuse_control("pause", "b-1", "ok", "paused")
+    refuse_control("pause", "b-1", "same", "paused")

@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from worker.cli import batch, progress
-from worker.cli.hints import HINTS, hint
 from worker.cli.main import Commands
 from worker.cli.options import parameters
 from worker.cli.rebalance import rebalance
 from worker.errors import Rejected
+from worker.hints import HINTS, hint
 from worker.hypervisors.base import DomainState
 from worker.hypervisors.checks import check_migration
 from worker.hypervisors.checks.qemu_domain import check_safe

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from worker.asking import refuse_control
 from worker.cli import client
 from worker.cli.batch_file import read
 from worker.cli.batch_words import counts, what
@@ -168,23 +169,11 @@ def watch(ctx: click.Context, /, batch_id: str, timeout: float | None, output: s
     ctx.exit(wait_for_batch(find(batch_id).id, timeout, output, verbose=True))
 
 
-def refuse(action: str, ident: str, answer: str, state: str) -> None:
-    """Raises ``Rejected`` where a batch is no longer, or not yet, what this can be asked of. Pure."""
-    if answer == "none":
-        raise Rejected(f"nothing of batch {ident} failed", code="nothing-failed")
-    if answer == "over" and action == "retry":
-        raise Rejected(
-            f"batch {ident} is {state}; what failed is asked for again once it has finished", code="not-over"
-        )
-    if answer == "over":
-        raise Rejected(f"batch {ident} is {state}; it is too late to {action} it", code="over")
-
-
 def _control(ctx: click.Context, batch_id: str, action: str, output: str, **given: Any) -> None:  # noqa: ANN401
     found = find(batch_id)
     wish = {"batch": found.id, "action": action, "requested_by": given["requested_by"], "abort": given.get("abort")}
     answer = client.ask(CONTROL, {name: value for name, value in wish.items() if value})
-    refuse(action, found.id, answer["answer"], answer["state"])
+    refuse_control(action, found.id, answer["answer"], answer["state"])
     if given.get("wait"):
         code = wait_for_batch(found.id, given["timeout"], output)
         cancelled = action == "cancel" and code == FAILED

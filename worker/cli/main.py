@@ -73,7 +73,7 @@ class Commands(click.Group):
             if os.environ.get("VMRELAY_DEBUG"):
                 raise
             from worker.cli.exits import for_error
-            from worker.cli.hints import hint
+            from worker.hints import hint
 
             click.echo(f"error: {error} [{error.code}]", err=True)
             if way_out := hint(error.code, str(error)):

@@ -9,10 +9,10 @@ import click
 
 from worker.cli import client, words
 from worker.cli.exits import FAILED
-from worker.cli.hints import hint, way_on
 from worker.cli.types import seconds
 from worker.contract import CANCEL, RECOVER
 from worker.errors import Rejected
+from worker.hints import hint, way_on
 from worker.journal import Record
 from worker.journal.hosts import closed
 from worker.runtime import runtime

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from worker.cli import client, words
 from worker.cli.exits import INTERRUPTED, for_record
-from worker.cli.hints import hint, way_on
 from worker.contract import RECOVER
+from worker.hints import hint, way_on
 from worker.journal import Record
 
 STEP_PERCENT = 10

@@ -8,12 +8,12 @@ import click
 
 from worker.cli import client, words
 from worker.cli.exits import MOVED, TIMED_OUT, for_record
-from worker.cli.hints import way_on
 from worker.cli.migrations import find
 from worker.cli.progress import Lines, say_outcome, wait_for
 from worker.cli.types import seconds
 from worker.contract import RESOLVE, RETRY
 from worker.errors import Rejected
+from worker.hints import way_on
 from worker.journal import Record
 
 MEANING = """\

@@ -1,7 +1,7 @@
 """What to do about errors whose words come from a hypervisor: a table. Pure.
 
 A message is stable and is libvirt's or QEMU's own; what follows from it for whoever uses ``vmrelay`` is said
-beside it, by the command alone. Sources: ``worker/hypervisors/checks/`` and ``libvirt/errors.py``.
+beside it, by the command and the web API. Sources: ``worker/hypervisors/checks/`` and ``libvirt/errors.py``.
 """
 
 from __future__ import annotations
