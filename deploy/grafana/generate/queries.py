@@ -1,0 +1,85 @@
+"""Expressions that several dashboards share. Every one of them asks for the chosen jobs only."""
+
+from __future__ import annotations
+
+from kit import Choice, Query, Variable
+
+JOB = Variable("job", "Job", "label_values(vmrelay_build_info, job)")
+FLAGS = Variable("flags", "Flags", 'label_values(vmrelay_migrations_total{job=~"$job"}, flags)', everything=".*")
+DRIVER = Variable("driver", "Driver", 'label_values(vmrelay_migrations_total{job=~"$job"}, driver)', everything=".*")
+HOST = Variable("host", "Host", 'label_values(vmrelay_agent_up{job=~"$job"}, host)', many=False)
+OBJECTIVE = Choice("objective", "Objective", ("0.99", "0.995", "0.999", "0.95"))
+WINDOW = "$__rate_interval"
+
+
+def of(metric: str, *matchers: str) -> str:
+    """A metric of the chosen jobs."""
+    chosen = ", ".join(('job=~"$job"', *matchers))
+    return f"{metric}{{{chosen}}}"
+
+
+def total(metric: str, by: str, *matchers: str) -> str:
+    """The sum of a gauge over processes; ``by`` may be empty."""
+    return f"sum{f' by ({by}) ' if by else ''}({of(metric, *matchers)})"
+
+
+def highest(metric: str, by: str, *matchers: str) -> str:
+    """The highest value of a gauge that several processes may show; ``by`` may be empty."""
+    return f"max{f' by ({by}) ' if by else ''}({of(metric, *matchers)})"
+
+
+def ratio(part: str, whole: str) -> str:
+    """A share; nothing, rather than no number, where there is nothing to share."""
+    return f"{part} / ({whole} > 0)"
+
+
+def rate(metric: str, by: str, *matchers: str, window: str = WINDOW) -> str:
+    """How fast a counter of processes rises, per second."""
+    return f"sum by ({by}) (rate({of(metric, *matchers)}[{window}]))"
+
+
+def more(metric: str, by: str, *matchers: str, window: str = WINDOW) -> str:
+    """By how much a counter of processes rose."""
+    return f"sum by ({by}) (increase({of(metric, *matchers)}[{window}]))"
+
+
+def kept(metric: str, by: str, *matchers: str, window: str = WINDOW) -> str:
+    """By how much a counter rose that the journal keeps.
+
+    The leading scheduler alone shows it, and another one goes on where it was: so a series per process begins anew, but
+    never from zero, and no increase is counted twice.
+    """
+    return f"sum by ({by}) (increase({of(metric, *matchers)}[{window}]))"
+
+
+def or_zero(expr: str) -> str:
+    """Zero rather than nothing: for what may never have happened."""
+    return f"({expr}) or on () vector(0)"
+
+
+def quantile(share: float, metric: str, by: str = "", *matchers: str, window: str = WINDOW) -> str:
+    """A quantile of a histogram, over all processes."""
+    labels = f"le, {by}" if by else "le"
+    return f"histogram_quantile({share}, {rate(f'{metric}_bucket', labels, *matchers, window=window)})"
+
+
+def quantiles(metric: str, *shares: float, matchers: tuple[str, ...] = ()) -> list[Query]:
+    """Several quantiles of one histogram, each as a line."""
+    return [Query(quantile(share, metric, "", *matchers), f"p{share * 100:g}") for share in shares]
+
+
+def within(metric: str, bound: str, by: str = "", *matchers: str, window: str = "$__range") -> str:
+    """Which share of what a histogram saw was no more than a bucket's bound."""
+    labels = by or "job"
+    good = more(f"{metric}_bucket", labels, f'le="{bound}"', *matchers, window=window)
+    return ratio(good, more(f"{metric}_count", labels, *matchers, window=window))
+
+
+def rounded(expr: str) -> str:
+    """Whole numbers: an increase is extrapolated to the ends of its window."""
+    return f"round({expr})"
+
+
+def most(number: int, expr: str) -> str:
+    """The highest so many, the first one first, as whole numbers."""
+    return f"sort_desc(topk({number}, {rounded(expr)}))"
