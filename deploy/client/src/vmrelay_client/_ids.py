@@ -1,0 +1,51 @@
+"""Names that follow from what is asked: ids from idempotency keys, and the trace that a request belongs to."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:vmrelay:idempotency")
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def new_id() -> str:
+    """The id of a request that has no key."""
+    return str(uuid.uuid4())
+
+
+def id_of(key: str, scope: str) -> str:
+    """The id of whatever is asked for with this key: the same for everybody who shares the scope.
+
+    Raises ``ValueError`` for a key that is not 1 to 255 visible ASCII characters.
+    """
+    return str(uuid.uuid5(NAMESPACE, f"{scope}\n{checked_key(key)}"))
+
+
+def checked_key(key: str) -> str:
+    """An idempotency key as it may travel. Raises ``ValueError`` for another one."""
+    if not _KEY.fullmatch(key):
+        raise ValueError("an idempotency key is 1 to 255 visible ASCII characters, without spaces")
+    return key
+
+
+def checked_traceparent(given: str | None) -> str | None:
+    """The trace context to send: the given one, else OpenTelemetry's current one where that is installed.
+
+    Raises ``ValueError`` for a text that is no W3C traceparent.
+    """
+    if given is None:
+        return _current_traceparent()
+    if not _TRACEPARENT.fullmatch(given):
+        raise ValueError("a traceparent looks like 00-<32 hex digits>-<16 hex digits>-01 (W3C Trace Context)")
+    return given
+
+
+def _current_traceparent() -> str | None:
+    try:
+        from opentelemetry import trace
+    except ImportError:
+        return None
+    span = trace.get_current_span().get_span_context()
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}" if span.is_valid else None
