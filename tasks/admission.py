@@ -11,6 +11,7 @@ from tasks import cordons, costs, dispatch
 from tasks.convergence import convergence
 from worker import metrics
 from worker.contract import MigrateRequest
+from worker.contract.idempotency import fingerprint
 from worker.errors import Rejected, SettingsError
 from worker.hypervisors.base import DomainState, ParamValue
 from worker.hypervisors.checks import check_migration
@@ -64,6 +65,7 @@ def resolved(parts: Runtime, ident: str, request: MigrateRequest) -> Record:
         request_reason=request.reason,
         priority=request.priority,
         cost=costs.cost_at(parts, domain, source),
+        fingerprint=fingerprint(request),
     )
 
 
@@ -218,8 +220,8 @@ def _busy(name: str, holder: str) -> Rejected:
 def submit(parts: Runtime, record: Record) -> None:
     """Journal a resolved request and start it if there is room; it waits otherwise.
 
-    Raises ``Rejected``: ``busy-domain`` where another migration holds the domain, ``id-taken`` where a batch's
-    migration would have the id of another one.
+    A second request under the id changes nothing. Raises ``Rejected``: ``busy-domain`` where another migration holds
+    the domain, ``id-taken`` where the id is that of a batch, or a batch's migration would have that of another one.
     """
     baton = dispatch.first_baton(record)
     told = {"domain": record.domain, "source": record.source, "destination": record.destination}
@@ -228,10 +230,18 @@ def submit(parts: Runtime, record: Record) -> None:
     if created[0] == "BUSY":
         raise _busy(record.domain, created[1])
     if created[0] == "TAKEN":
-        raise Rejected(f"{record.id} is the id of another migration", code="id-taken")
+        raise Rejected(f"{record.id} is the id of another migration, or of a batch", code="id-taken")
+    if created[0] == "OTHER":
+        tell_apart(record.id, record.requested_by)
     if admitted[0] == "OK":
         metrics.admission_wait_seconds.labels(record.priority).observe(int(admitted[1]) / 1000)
         dispatch.send(parts.inventory, baton.document())
+
+
+def tell_apart(ident: str, by: str) -> None:
+    """Another request came under the id of a migration: it gets no answer, since ``AsyncResult`` is the first one's."""
+    logger.warning("another request under a known id", migration=ident, by=by)
+    metrics.conflicts.labels("migration").inc()
 
 
 @on_round

@@ -26,7 +26,7 @@ from worker.contract import (
     ReturnRequest,
 )
 from worker.errors import Rejected, RelayError
-from worker.runtime import runtime
+from worker.runtime import Runtime, runtime
 
 logger = structlog.get_logger(__name__)
 
@@ -43,12 +43,18 @@ def _begin(task: Task[..., Any], model: type[bulk.Request], args: tuple[object, 
         answer, state = patiently(bulk.begin, parts, ident, request)
     except Rejected as refusal:
         logger.info("rejected", batch=str(kwargs.get("batch") or asked)[:128], code=refusal.code)
-        if patiently(parts.journal.batch, asked) is not None:
-            raise Ignore from None  # another request under the id of a batch: what that shows is not this one's to tell
+        if patiently(_is_known, parts, asked):
+            raise Ignore from None  # what the id of a batch or a migration shows is not another request's to tell
         raise refusal.with_code() from None
     if ident != asked:
         told = {"batch": ident, "answer": answer, "state": state}
         patiently(app.backend.store_result, asked, told, states.SUCCESS)
+
+
+def _is_known(parts: Runtime, ident: str) -> bool:
+    if not IDENT.fullmatch(ident):  # might name other keys
+        return False
+    return parts.journal.batch(ident) is not None or parts.journal.record(ident) is not None
 
 
 def _by_name(task: Task[..., Any], args: tuple[object, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

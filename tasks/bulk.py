@@ -5,7 +5,6 @@ Nothing is planned or filled here: a request of ten thousand moves is one script
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -14,8 +13,9 @@ import structlog
 
 from tasks.hosts import refuse_drain, refuse_uncordon
 from tasks.planner.check import outdated
-from worker import fleet, planning
-from worker.contract import BatchRequest, DrainRequest, Goal, Plan, RebalanceRequest, ReturnRequest, canonical
+from worker import fleet, metrics, planning
+from worker.contract import BatchRequest, DrainRequest, Goal, Plan, ReturnRequest
+from worker.contract.idempotency import MakesBatch, fingerprint, kind_of
 from worker.errors import Rejected
 from worker.journal.batch import Batch, Item
 from worker.runtime import Runtime
@@ -23,7 +23,7 @@ from worker.settings import PlanningSettings
 
 logger = structlog.get_logger(__name__)
 
-Request = BatchRequest | RebalanceRequest | DrainRequest | ReturnRequest
+Request = MakesBatch
 LONGEST = 104
 """Characters of a batch's id: its migrations have the number of the move and of the try behind it."""
 MOST_CHANGES = 5
@@ -43,7 +43,7 @@ def begin(parts: Runtime, ident: str, request: Request) -> tuple[str, str]:
     filling, moves, more = _filling(request, replan)
     fields = {
         "kind": kind_of(request),
-        "digest": _digest(request),
+        "digest": fingerprint(request),
         "request": request.model_dump(mode="json", exclude={"moves", "plan"}, exclude_unset=True) | more,
         "hosts": list(getattr(request, "hosts", ())),
         "priority": str(request.priority),
@@ -54,6 +54,8 @@ def begin(parts: Runtime, ident: str, request: Request) -> tuple[str, str]:
     told = {"kind": fields["kind"], "moves": moves, "by": request.requested_by}
     answer, state = parts.journal.create_batch(ident, fields, filling, moves, told)
     if answer == "EXISTS":
+        logger.warning("another request under a known id", batch=ident, by=request.requested_by)
+        metrics.conflicts.labels("batch").inc()
         raise Rejected(
             f"'{ident}' is the id of something else already; choose another id, or send the very same request to ask "
             "for that batch",
@@ -65,25 +67,6 @@ def begin(parts: Runtime, ident: str, request: Request) -> tuple[str, str]:
             for host in request.hosts:
                 parts.journal.cordon(host, request.requested_by, request.reason, ident)
     return ("same", state) if answer == "SAME" else ("accepted", "planning")
-
-
-def kind_of(request: Request) -> str:
-    """The kind of batch that a request makes."""
-    match request:
-        case BatchRequest():
-            return "plan" if request.plan else "list"
-        case RebalanceRequest():
-            return "rebalance"
-        case DrainRequest():
-            return "drain"
-        case ReturnRequest():
-            return "return"
-
-
-def _digest(request: Request) -> str:
-    """The same for the same request, whoever sends it under which id."""
-    text = canonical({"kind": kind_of(request)} | request.model_dump(mode="json", exclude={"batch"}))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 # -- what speaks against it, and what it is filled with ---------------------------------------------------

@@ -13,6 +13,7 @@ from tasks import admission, results
 from tasks.watch import patiently
 from worker.app import app
 from worker.contract import CANCEL, IDENT, MIGRATE, MigrateRequest
+from worker.contract.idempotency import fingerprint
 from worker.errors import Rejected, RelayError
 from worker.journal import Record
 from worker.runtime import Runtime, runtime
@@ -52,15 +53,15 @@ def migrate(self: Task[..., Any], /, *args: object, **kwargs: Any) -> None:  # n
     outcome; of this task it only ever shows ``Rejected``, raised here for a refused request.
     """
     parts = runtime()
-    ident = _ident(parts, self.request.id)
+    ident, request = _ident(parts, self.request.id), None
     try:
         request = MigrateRequest.parse(_by_name(args, kwargs))
         record = patiently(admission.resolved, parts, ident, request)
         patiently(admission.submit, parts, record)
     except Rejected as refusal:
-        rejected = patiently(_refuse, parts, ident, kwargs, refusal)
+        rejected = patiently(_refuse, parts, ident, kwargs, request, refusal)
         if rejected is None:
-            # A second copy of a message whose migration goes its way: the outcome is not this one's to tell.
+            # A second message under the id of a migration that goes its way: the outcome is not this one's to tell.
             raise Ignore from None
         results.deliver(parts.journal, rejected)
 
@@ -79,8 +80,10 @@ def _by_name(args: tuple[object, ...], kwargs: dict[str, Any]) -> dict[str, Any]
     return kwargs
 
 
-def _refuse(parts: Runtime, ident: str, asked: dict[str, Any], refusal: Rejected) -> Record | None:
-    """Record and count a rejected request, once: its record, or ``None`` where its id is that of an accepted one."""
+def _refuse(
+    parts: Runtime, ident: str, asked: dict[str, Any], request: MigrateRequest | None, refusal: Rejected
+) -> Record | None:
+    """Record and count a rejected request, once: its record, or ``None`` where its id is that of something else."""
     fields: dict[str, str | int | float | None] = {
         name: _clean(asked[name], 255)
         for name in ("domain", "source", "destination", "requested_by")
@@ -88,11 +91,15 @@ def _refuse(parts: Runtime, ident: str, asked: dict[str, Any], refusal: Rejected
     }
     text = _clean(refusal.message, 2000)
     fields |= {"reason": refusal.code, "error": text, "driver": refusal.driver, "flags_label": refusal.flags}
+    mine = fields["fingerprint"] = fingerprint(request) if request else None
     told = {"outcome": "rejected", "reason": refusal.code, "error": text}
     if parts.journal.refuse(ident, fields, parts.settings.keep_seconds, told):
         logger.info("rejected", migration=ident, code=refusal.code)
     known = parts.journal.record(ident)
-    return known if known and known.outcome == "rejected" else None
+    if known is None or (mine and known.fingerprint and mine != known.fingerprint):
+        admission.tell_apart(ident, str(fields.get("requested_by", "")))
+        return None
+    return known if known.outcome == "rejected" else None
 
 
 def _clean(text: str, most: int) -> str:

@@ -143,6 +143,11 @@ claims = Counter(
     ["phase", "result"],
 )
 republished = Counter("vmrelay_republished_messages", "Phase messages sent again because nobody took them.", ["phase"])
+conflicts = Counter(
+    "vmrelay_conflicts",
+    "Requests under the id of another migration or batch, which goes on unchanged.",
+    ["kind"],
+)
 running = Gauge("vmrelay_running_migrations", "Migrations that touch the host now.", ["host", "direction"])
 admission_wait_seconds = Histogram(
     "vmrelay_admission_wait_seconds",

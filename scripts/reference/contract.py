@@ -83,6 +83,7 @@ EVENTS = {
     "accepted": "the request is journaled: domain, source, destination",
     "backoff": "the attempt failed and another follows: attempt, delay_seconds, code, class, message",
     "cancel": "somebody asked for it to stop: by",
+    "conflict": "another request came under its id, and changed nothing: by",
     "ended": "it is over: outcome, reason",
     "hastened": "somebody asked for the next attempt to start at once: by",
     "in-doubt": "it needs an operator: source_state, destination_state, why",

@@ -139,6 +139,8 @@ EVENTS += [
     ),
     ("restored", PHASE, "Redis had forgotten it, and has it again (perform on alpha); both hosts are looked at"),
     ("waiting", {"host": "beta", "why": "its agent is away", "since": 1}, "waits for beta: its agent is away"),
+    ("conflict", {"by": "me"}, "another request came under its id (me)"),
+    ("conflict", {"by": ""}, "another request came under its id"),
     ("hastened", {"by": "me"}, "the next attempt may start now (me)"),
     ("hastened", {"by": ""}, "the next attempt may start now"),
     ("republished", {"phase": "recover"}, "the next look is due"),

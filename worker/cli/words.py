@@ -206,6 +206,7 @@ EVENTS: Mapping[str, Callable[[Event], str]] = {
     "restored": lambda data: f"Redis had forgotten it, and has it again ({doing(data)}); both hosts are looked at",
     "waiting": lambda data: f"waits for {data['host']}: {data['why']}",
     "hastened": lambda data: f"the next attempt may start now{' (' + data['by'] + ')' if data.get('by') else ''}",
+    "conflict": lambda data: f"another request came under its id{' (' + data['by'] + ')' if data.get('by') else ''}",
     "in-doubt": lambda data: f"in doubt: {data['why']}",
     "republished": lambda data: "the next look is due" if data["phase"] == RECOVER else f"{data['phase']} sent again",
     "ended": lambda data: f"{data['outcome']}{': ' + data['error'] if data.get('error') else ''}",

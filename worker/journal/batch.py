@@ -136,6 +136,8 @@ class Batch:
     """The number of the last move to be written; ``None`` while it is planned."""
     base: int = 0
     """The moves of the last plan come after this one."""
+    digest: str = field(default="", repr=False)
+    """The fingerprint of the request."""
     revision: int = 0
     """Goes up with everything that a receipt follows from."""
     created: int = 0
@@ -224,6 +226,7 @@ def batch_of(ident: str, raw: Mapping[str, str], asked: int, doubts: tuple[str, 
         filled=count("filled"),
         expected=int(raw["expected"]) if raw.get("expected") else None,
         base=count("base"),
+        digest=raw.get("digest", ""),
         revision=count("revision"),
         created=count("created"),
         started=count("started"),

@@ -230,8 +230,8 @@ class Batches(Scripts):
 
         Types: ``created``, ``planned``, the state that it has gone to (``running``, ``paused``, ``planning``,
         ``cancelling``, ``finished``), ``pause``, ``resume``, ``cancel`` and ``retry`` where an operator's word changed
-        nothing at once, and for one move ``item-asked``, ``item-withdrawn`` and ``item-ended`` (n, domain, source,
-        destination, state, migration, code, why).
+        nothing at once, ``conflict`` where another request came under its id, and for one move ``item-asked``,
+        ``item-withdrawn`` and ``item-ended`` (n, domain, source, destination, state, migration, code, why).
         """
         block = max(1, int(block_seconds * 1000)) if block_seconds else None  # 0 would be for ever
         answer = self.client.xread({self._key("b", ident, "events"): after}, block=block)

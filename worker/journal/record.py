@@ -68,6 +68,8 @@ class Record:
     """Which of that batch's moves it is, from 1."""
     cost: int = 1
     """How many slots of each host it takes."""
+    fingerprint: str = field(default="", repr=False)
+    """Of the request; empty where that was malformed, and in what a version before this one wrote."""
 
     attempt: int = 0
     epoch: int = 0
@@ -152,6 +154,7 @@ class Record:
             "batch": self.batch or None,
             "item": self.item or None,
             "cost": self.cost if self.cost != 1 else None,
+            "fingerprint": self.fingerprint or None,
         }
 
     def document(self) -> dict[str, Any]:
@@ -270,6 +273,7 @@ def from_hash(ident: str, raw: dict[str, str]) -> Record:
         batch=raw.get("batch", ""),
         item=int(raw.get("item") or 0),
         cost=int(raw.get("cost") or 1),
+        fingerprint=raw.get("fingerprint", ""),
         attempt=int(raw.get("attempt") or 0),
         epoch=int(raw.get("epoch") or 0),
         phase=raw.get("phase", ""),

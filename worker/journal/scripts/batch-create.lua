@@ -5,6 +5,7 @@
 local batch, fields = of_batch(id), cjson.decode(ARGV[2])
 local state, digest = unpack(redis.call('HMGET', batch, 'state', 'digest'))
 if state and digest == fields.digest then return {'SAME', state} end
+if state and state ~= 'finished' then batch_event(id, 'conflict', {by = fields.requested_by or ''}) end
 if state or redis.call('EXISTS', record) == 1 then return {'EXISTS'} end
 local at = now()
 for name, value in pairs(fields) do redis.call('HSET', batch, name, value) end

@@ -104,6 +104,14 @@ local function show(key, text, seconds)
   redis.call('PUBLISH', key, text)
 end
 
+-- The answer to a request under the id of a record; where that was asked for with another request, its events tell it.
+local function same_or_other(fields)
+  local was, state = unpack(redis.call('HMGET', record, 'fingerprint', 'state'))
+  if not was or not fields.fingerprint or was == fields.fingerprint then return 'SAME' end
+  if state ~= 'ended' then event('conflict', cjson.encode({by = fields.requested_by or ''})) end
+  return 'OTHER'
+end
+
 local function leave(...)
   for _, index in ipairs({...}) do redis.call('ZREM', prefix .. index, id) end
 end
