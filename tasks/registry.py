@@ -7,6 +7,7 @@ import tasks.explained  # registers the tables that can be printed
 import tasks.feed  # registers itself with schedulers
 import tasks.filling
 import tasks.reconcile  # registers itself with agents and schedulers
+import tasks.telling
 import tasks.turns  # noqa: F401 - and with schedulers
 from tasks.batch import batch, control, drain, rebalance, return_
 from tasks.hosts import host

@@ -15,11 +15,12 @@ from typing import TypeVar
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from worker.errors import Unavailable
 from worker.hypervisors.base import Progress
+from worker.hypervisors.convergence import StallAction, StallKind
 
 QUICK = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 LONG = (0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
@@ -30,24 +31,34 @@ ROUNDS = (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100, 200)
 Labels = TypeVar("Labels", bound=tuple[str, ...])
 
 
-class Counted(Collector):
-    """A count that the journal keeps, as the leading scheduler last read it; empty in every other process."""
+class Shown(Collector):
+    """What the journal says, as the leading scheduler last read it; nothing in every other process."""
+
+    family: type[CounterMetricFamily | GaugeMetricFamily] = GaugeMetricFamily
+    kind = "gauge"
 
     def __init__(self, name: str, documentation: str, labels: tuple[str, ...]) -> None:
         self.name, self.documentation, self.labels = name, documentation, labels
-        self._counts: Sequence[tuple[tuple[str, ...], int]] = ()
+        self._values: Sequence[tuple[tuple[str, ...], float]] = ()
         REGISTRY.register(self)
 
-    def show(self, counts: Mapping[Labels, int]) -> None:
-        """Replace what is served; nothing where another scheduler leads."""
-        self._counts = sorted(counts.items())
+    def show(self, values: Mapping[Labels, float]) -> None:
+        """Replace what is served, all at once; nothing where another scheduler leads."""
+        self._values = sorted(values.items())
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """What a scrape gets."""
-        family = CounterMetricFamily(self.name, self.documentation, labels=self.labels)
-        for values, number in self._counts:
-            family.add_metric(values, number)
+        family = self.family(self.name, self.documentation, labels=self.labels)
+        for labels, value in self._values:
+            family.add_metric(labels, value)
         yield family
+
+
+class Counted(Shown):
+    """A count that the journal keeps."""
+
+    family = CounterMetricFamily
+    kind = "counter"
 
 
 migrations = Counted(
@@ -61,6 +72,35 @@ batch_items = Counted(
     "Moves of batches that ended, by kind of batch and outcome: moved, failed, skipped. "
     "Counted in the journal; only the leading scheduler shows it.",
     ("kind", "outcome"),
+)
+lease_conflicts = Counted(
+    "vmrelay_lease_conflicts_total",
+    "How often a second agent wanted a host: it was refused, or took the host over from one that lives. "
+    "Counted in the journal; only the leading scheduler shows it.",
+    ("host",),
+)
+in_doubt = Shown("vmrelay_in_doubt_migrations", "Migrations that are in doubt: an operator must look.", ())
+in_doubt_oldest_seconds = Shown(
+    "vmrelay_in_doubt_oldest_seconds", "Since when the oldest of them is in doubt; 0 where none is.", ()
+)
+lease_age_seconds = Shown(
+    "vmrelay_lease_age_seconds",
+    "How long ago the host's agent renewed its lease, which lapses at lease_seconds; nothing where it has lapsed.",
+    ("host",),
+)
+leads = Shown("vmrelay_scheduler_leads", "Whether this scheduler leads: 1 in one of them, 0 in the others.", ())
+webhook_deliveries = Counted(
+    "vmrelay_webhook_deliveries_total",
+    "Tries to deliver to a webhook, by what came of them: delivered, retried, refused (410), dropped (too many wait, "
+    "or the record has expired), gave-up. Counted in the journal; only the leading scheduler shows it.",
+    ("webhook", "result"),
+)
+webhook_seconds = Histogram(
+    "vmrelay_webhook_duration_seconds", "One try to deliver to a webhook.", ["webhook"], buckets=QUICK
+)
+webhook_waiting = Gauge("vmrelay_webhook_waiting_deliveries", "What a webhook is still to be told.", ["webhook"])
+webhook_oldest_seconds = Gauge(
+    "vmrelay_webhook_oldest_seconds", "For how long the oldest of that has waited; 0 where nothing waits.", ["webhook"]
 )
 batches = Gauge("vmrelay_batches", "Batches that have not finished.", ["state"])
 batch_seconds = Histogram(
@@ -171,10 +211,20 @@ network_slots_limit = Gauge(
 )
 rolls = Gauge("vmrelay_rolls", "Rolls that are not over, by state.", ["state"])
 host_cordoned = Gauge("vmrelay_host_cordoned", "Whether nothing new is sent to the host.", ["host"])
+waiting = Gauge("vmrelay_waiting_migrations", "Migrations that wait, by what for.", ["state"])
+waiting_for_host = Gauge(
+    "vmrelay_waiting_for_host_migrations", "Migrations that can only go on when the host is back.", ["host"]
+)
+agent_up = Gauge("vmrelay_agent_up", "Whether the host's agent holds its lease.", ["host"])
 LEADERS = (
+    webhook_waiting,
+    webhook_oldest_seconds,
     batches,
     rolls,
     host_cordoned,
+    waiting,
+    waiting_for_host,
+    agent_up,
     pending,
     pending_oldest_seconds,
     slots_used,
@@ -183,7 +233,6 @@ LEADERS = (
     network_slots_limit,
 )
 """Gauges of the whole relay: empty in every process but the scheduler that leads."""
-waiting = Gauge("vmrelay_waiting_migrations", "Migrations that wait, by what for.", ["state"])
 interrupted = Counter(
     "vmrelay_interrupted_attempts",
     "Attempts that nobody carried on any more, by phase and whether it was queued or running.",
@@ -200,10 +249,6 @@ recovery_seconds = Histogram(
     ["driver"],
     buckets=QUICK,
 )
-waiting_for_host = Gauge(
-    "vmrelay_waiting_for_host_migrations", "Migrations that can only go on when the host is back.", ["host"]
-)
-agent_up = Gauge("vmrelay_agent_up", "Whether the host's agent holds its lease.", ["host"])
 host_answers = Gauge(
     "vmrelay_host_answers",
     "Whether the host's hypervisor answered its agent, when last asked for its domains.",
@@ -215,6 +260,21 @@ redis_persists = Gauge(
     "and written. Told by every scheduler; 'vmrelay doctor' says why not.",
     ["address"],
 )
+redis_up = Gauge(
+    "vmrelay_redis_up",
+    "Whether Redis did what the scheduler asked of it in its last round. Told by every scheduler.",
+    ["address"],
+)
+http_requests = Counter(
+    "vmrelay_http_requests", "Requests to the web API, by method, route and class of status.", ["method", "route", "status"]
+)
+http_request_seconds = Histogram(
+    "vmrelay_http_request_duration_seconds",
+    "From a request to the end of its answer; not of event streams.",
+    ["method", "route"],
+    buckets=QUICK,
+)
+http_streams = Gauge("vmrelay_http_streams", "Event streams that are open.")
 build = Gauge("vmrelay_build_info", "Always 1; the label tells the version.", ["version"])
 
 
@@ -271,10 +331,19 @@ class Leaving:
             gauge.set(sum(getattr(each, name) for each in self._performs.values()))
 
 
+def expect_stalls(driver: str) -> None:
+    """Serve the stalls of a driver from 0 on: of a counter that appears with its first one no rate sees that one."""
+    for kind in StallKind:
+        for action in StallAction:
+            stalls.labels(driver, kind, action)
+
+
 def lead_no_more() -> None:
     """Show nothing of what is the leading scheduler's to show."""
-    migrations.show({})
-    batch_items.show({})
+    for shown in (migrations, batch_items, lease_conflicts, in_doubt, in_doubt_oldest_seconds, lease_age_seconds):
+        shown.show({})
+    webhook_deliveries.show({})
+    leads.show({(): 0})
     for gauge in LEADERS:
         gauge.clear()
 

@@ -16,10 +16,13 @@ from worker.errors import RelayError
 from worker.journal.health import Finding, Result, judged
 from worker.journal.intake import schedulers
 from worker.journal.trouble import trouble
+from worker.journal.webhooks import Standing
 from worker.runtime import Runtime, runtime
 
 SKEW_SECONDS = 2.0
 """Clocks that differ by more are worth a warning: logs, certificates and people compare them."""
+LONG_WAIT_SECONDS = 600.0
+"""A webhook that works is told sooner."""
 LONG_QUEUE = 100
 """So many messages in one queue are more than an agent or a scheduler is merely behind with."""
 COLOURS = {Result.OK: "green", Result.WARNING: "yellow", Result.FAILED: "red"}
@@ -31,7 +34,7 @@ STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 @client.output
 @click.pass_context
 def doctor(ctx: click.Context, /, output: str) -> None:
-    """Check settings, seal key, Redis, clocks, schedulers, agents and queues.
+    """Check settings, seal key, Redis, clocks, schedulers, agents, queues and webhooks.
 
     Each line says what was found and, where something is wrong, what to do. Exit code 1 where something failed;
     a warning does not change it.
@@ -70,6 +73,7 @@ def findings() -> Iterator[Finding]:
         yield from _redis(parts)
         yield from _processes(parts)
         yield from _queues(parts)
+        yield from _webhooks(parts)
     except redis.RedisError as lost:
         advice = "start it, or set VMRELAY_REDIS_URL"
         yield Finding("redis", Result.FAILED, f"{trouble(lost) or 'it refuses a command'}: {lost}", advice)
@@ -193,3 +197,29 @@ def queue(name: str, length: int, *, known: bool, served: bool) -> Finding | Non
             title, Result.WARNING, f"{length} messages wait", "look at the log of the process that takes them"
         )
     return None
+
+
+def _webhooks(parts: Runtime) -> Iterator[Finding]:
+    from worker.webhooks.signing import read_secret
+
+    named = parts.settings.webhooks
+    for name, each in parts.journal.webhooks(named).items():
+        try:
+            read_secret(named[name].secret_file)
+        except RelayError as wrong:
+            yield Finding(f"webhook {name}", Result.FAILED, str(wrong))
+        else:
+            yield webhook(name, each, parts.journal.now())
+
+
+def webhook(name: str, each: Standing, now: float) -> Finding:
+    """A webhook by what waits for it and how the last tries went."""
+    told = f"last delivered {now - each.told:.0f} s ago" if each.told else "never told anything yet"
+    detail = f"{each.waiting} deliveries wait, {told}"
+    if each.failures:
+        why = f"{each.failures} tries in a row failed, the last {now - each.failed:.0f} s ago: {each.error}"
+        return Finding(f"webhook {name}", Result.WARNING, f"{detail}; {why}", f"try it: vmrelay webhook test {name}")
+    if each.oldest_seconds > LONG_WAIT_SECONDS:
+        late = f"{detail}; the oldest has waited for {each.oldest_seconds:.0f} s"
+        return Finding(f"webhook {name}", Result.WARNING, late, "does a scheduler lead that has it in its settings?")
+    return Finding(f"webhook {name}", Result.OK, detail)

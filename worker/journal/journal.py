@@ -21,6 +21,7 @@ from worker.journal.outcomes import Outcomes, Shown
 from worker.journal.queue import Queue
 from worker.journal.record import Record, from_hash
 from worker.journal.rolls import Rolls
+from worker.journal.webhooks import Webhooks
 
 MOST_WISHES = 16
 """So many tunings may wait for one perform."""
@@ -57,7 +58,7 @@ def _flat(fields: Fields) -> str:
     return json.dumps({name: str(value) for name, value in fields.items() if value is not None and value != ""})
 
 
-class Journal(Hosts, Batches, Cordons, Glances, Looks, Outcomes, Queue, Rolls):
+class Journal(Hosts, Batches, Cordons, Glances, Looks, Outcomes, Queue, Rolls, Webhooks):
     """Everything vmrelay remembers, behind one Redis client."""
 
     # -- the life of a migration ----------------------------------------------------------------
@@ -300,6 +301,14 @@ class Journal(Hosts, Batches, Cordons, Glances, Looks, Outcomes, Queue, Rolls):
     def count(self, index: str) -> int:
         """How many migrations an index holds."""
         return int(self.client.zcard(self._key(index)))
+
+    def doubts(self) -> tuple[int, float | None]:
+        """How many migrations are in doubt, and since when the oldest is, in seconds of Redis's clock."""
+        pipe = self.client.pipeline(transaction=False)
+        pipe.zcard(self._key("doubt"))
+        pipe.zrange(self._key("doubt"), 0, 0, withscores=True)
+        number, oldest = pipe.execute()
+        return int(number), float(oldest[0][1]) / 1000 if oldest else None
 
     def forget_ended(self, keep_seconds: int) -> None:
         """Drop expired migrations from the index of ended ones."""

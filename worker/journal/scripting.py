@@ -16,7 +16,7 @@ from worker.journal.trouble import trouble
 
 BEGINNINGS = frozenset({"create", "admit", "refuse", "tune", "batch-create", "batch-adopt", "batch-add"})
 """The scripts that begin something. A full Redis (``noeviction``) refuses them, and they are called again later."""
-SHARED = ("common", "slots", "queue", "homes", "batches", "ending")
+SHARED = ("common", "slots", "queue", "homes", "batches", "webhooks", "ending")
 """What stands in front of every script, in this order (``scripts/shared/``)."""
 GOES_ON = "redis.call('DEL', KEYS[1] .. 'nothing')\n"
 """In front of every other script, so that what has begun can end, and make room, while Redis is full.

@@ -136,6 +136,17 @@ class Settings(BaseSettings):
                 raise ValueError(f"'{name}' is no host name: letters, digits, '.', '_' and '-' only")
         return self
 
+    @model_validator(mode="after")
+    def _webhooks(self) -> Settings:
+        import re
+
+        for name, webhook in self.webhooks.items():
+            if not re.match(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$", name):
+                raise ValueError(f"'{name}' is no name for a webhook: 40 letters, digits, '_' and '-' at most")
+            if unknown := [host for host in webhook.hosts if host not in self.hosts]:
+                raise ValueError(f"webhooks.{name}.hosts: the inventory has no {', '.join(unknown)}")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -188,6 +199,9 @@ def load(**overrides: object) -> Settings:
         settings.state_dir = Path(os.path.abspath(root / settings.state_dir))
     if settings.simulator_file and not settings.simulator_file.is_absolute():
         settings.simulator_file = (beside / settings.simulator_file).absolute()
+    for webhook in settings.webhooks.values():
+        webhook.secret_file = (beside / webhook.secret_file).absolute()
+        webhook.ca_file = webhook.ca_file and (beside / webhook.ca_file).absolute()
     for host in settings.hosts.values():
         host.uri = host.uri.replace("{state_dir}", str(settings.state_dir))
     return settings

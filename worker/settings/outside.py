@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -40,19 +42,36 @@ class WebhookSettings(BaseModel):
     url: str
     """``https://…``; ``http://…`` is for tests and for what is on a network of its own."""
     secret_file: Path
-    """What the signature is made with: at least 16 bytes that sender and receiver share."""
+    """What the signature is made with: at least 16 bytes that sender and receiver share, without the line end; relative
+    to the configuration file. Others than owner and group may not read it. Read anew for each try."""
+    ca_file: Path | None = None
+    """Certificates (PEM) that the receiver's is verified by; those of the system where not given."""
     tells: list[Told] = ["succeeded", "failed", "cancelled", "in-doubt"]
     """Which outcomes of migrations, and ``batch-finished``."""
     hosts: list[str] = Field(default_factory=list)
-    """Only of migrations that leave or enter one of these; of all where empty."""
+    """Only of migrations that leave or enter one of these; of all where empty. Batches are told all the same."""
     timeout_seconds: float = Field(default=10.0, gt=0, le=120)
     """How long one try may take."""
+    at_once: int = Field(default=4, ge=1, le=16)
+    """So many deliveries are under way at once; with 1 it is told in the order in which it happened,
+    but for what has to be tried again."""
+    initial_seconds: float = Field(default=1.0, gt=0)
+    """The pause after a failed try; after each further one it is twice as long, less up to half of it by chance."""
+    maximum_seconds: float = Field(default=300.0, gt=0)
+    """The longest pause."""
     give_up_seconds: float = Field(default=86400.0, gt=0)
     """After so long what could not be delivered is dropped, and counted."""
+    most_waiting: int = Field(default=20_000, ge=1)
+    """So many deliveries wait at most, about 300 bytes of Redis each; of more the oldest is dropped, and counted."""
 
     @field_validator("url")
     @classmethod
     def _http(cls, url: str) -> str:
-        if not url.startswith(("https://", "http://")):
+        if not re.fullmatch(r"https?://[!-~]+", url):
+            raise ValueError("write https://HOST/PATH, in ASCII and without blanks")
+        where = urlsplit(url)
+        if not where.hostname or where.fragment or where.port == 0:  # a wrong port raises ValueError by itself
             raise ValueError("write https://HOST/PATH")
+        if where.username is not None or where.password is not None:
+            raise ValueError("write no user or password into the URL: the signature tells who sends")
         return url

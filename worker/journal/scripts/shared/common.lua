@@ -30,6 +30,7 @@
 --   half-life         string  milliseconds; as the scheduler that admitted last has it
 --   lease:<host>      string  JSON of the agent that owns the host; expires
 --   lease:<scheduler> string  JSON of a scheduler (node/pid/...), leading or not: where its metrics are; expires
+--   contests          hash    host -> how often a second agent wanted it
 --   schedulers        zset    scheduler (node/pid/...) -> last sign of life
 --   taken:<scheduler> list    requests that it took from the queue and is not done with, as Celery wrote them
 --   domains:<host>    hash    name -> JSON {name, uuid, state, ...}, "/<uuid>" -> name (no name has a slash)
@@ -63,6 +64,12 @@
 --   b:<id>:plan       string  JSON of what it is (being) filled with: a plan, or {moves}
 --   b:<id>:events     stream  what happened to it, in order; field "type", field "data" (JSON)
 --   b:<id>:controls   set     ids of the messages with which operators paused, resumed, cancelled or retried it
+--   webhooks          hash    name -> JSON {tells, hosts, most}: what is to be noted for it, as the leading scheduler has it
+--   webhook:<name>    hash    how it goes: failures (since the last success), until (it pauses), error, failed and told (when
+--                             last), and how many were delivered, retried, refused, dropped, gave-up
+--   webhook:<name>:waiting  zset  "<at> <type> <id of what it tells of>" -> at; not delivered yet (outbox of webhooks)
+--   webhook:<name>:due      zset  the same -> when it is to be tried (again)
+--   webhook:<name>:tries    hash  the same -> how often that failed
 --   homes             hash    uuid of a domain -> JSON {host, domain, to, batch, at}: drained from host, and sent to to
 --
 -- Every script takes the migration's id (the batch's, where its name begins with batch-) as ARGV[1] and answers a list

@@ -15,10 +15,12 @@ end
 
 -- The record is terminal from now on, whatever ended it.
 local function over(at, keep_seconds, data)
-  local driver, flags, outcome, reason = unpack(redis.call('HMGET', record, 'driver', 'flags_label', 'outcome', 'reason'))
+  local driver, flags, outcome, reason, source, destination = unpack(redis.call('HMGET', record, 'driver', 'flags_label',
+    'outcome', 'reason', 'source', 'destination'))
   count(driver or '', flags or '', outcome, reason or '')
   redis.call('ZADD', prefix .. 'ended', at, id)
   redis.call('ZADD', prefix .. 'unshown', at, id)
+  tell(outcome, 'migration.' .. outcome, id, at, source, destination)
   event('ended', data)
   item_ended()
   redis.call('EXPIRE', record, keep_seconds)
