@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import redis
@@ -18,8 +19,9 @@ from celery import states
 from worker import metrics
 from worker.app import app
 from worker.errors import Cancelled, Failed, InDoubt, Rejected, RelayError
+from worker.hypervisors.flags import flag_label, resolve
 from worker.journal import Journal, Record
-from worker.journal.outcomes import Shown
+from worker.journal.outcomes import Outcome, Shown
 from worker.runtime import Runtime
 from worker.scheduler import on_round
 
@@ -28,6 +30,7 @@ logger = structlog.get_logger(__name__)
 RESULT_KEY = "celery-task-meta-"
 """Under this and the id Celery keeps a result in Redis; part of its contract with other versions of itself."""
 
+OUTCOMES = ("succeeded", "failed", "cancelled", "rejected")
 UNSHOWN_SECONDS = 2.0
 """After so long the leading scheduler stores a result that nobody has stored."""
 
@@ -109,5 +112,12 @@ def show_what_is_unshown(parts: Runtime) -> None:
 
 @on_round
 def show_outcomes(parts: Runtime) -> None:
-    """Serve the journal's count of outcomes."""
-    metrics.migrations.show(parts.journal.outcomes())
+    """Serve the journal's count of outcomes; of each driver from 0 on, so that a rate sees the first one."""
+    drivers = frozenset(host.profile for host in parts.inventory.values())
+    metrics.migrations.show(_expected(drivers) | parts.journal.outcomes())
+
+
+@cache
+def _expected(drivers: frozenset[str]) -> dict[Outcome, int]:
+    usual = {driver: flag_label(resolve(driver, {})) for driver in drivers}
+    return {(driver, usual[driver], outcome, ""): 0 for driver in drivers for outcome in OUTCOMES}

@@ -68,6 +68,8 @@ class Caretaker:
             logger.warning("a slot was given back that no active migration holds", migration=ident, slots=slots)
         show_queue(parts)
         show_slots(parts)
+        show_doubts(parts)
+        show_leases(parts)
 
 
 _caretaker = Caretaker()
@@ -86,6 +88,21 @@ def show_queue(parts: Runtime) -> None:
         number, since = found.get(priority, (0, now))
         metrics.pending.labels(priority).set(number)
         metrics.pending_oldest_seconds.labels(priority).set(max(0.0, now - since))
+
+
+def show_doubts(parts: Runtime) -> None:
+    """How many are in doubt, and for how long the first of them has been."""
+    number, since = parts.journal.doubts()
+    metrics.in_doubt.show({(): number})
+    metrics.in_doubt_oldest_seconds.show({(): 0.0 if since is None else max(0.0, parts.journal.now() - since)})
+
+
+def show_leases(parts: Runtime) -> None:
+    """How old the agents' leases are, and how often two wanted the same host."""
+    ages = parts.journal.lease_ages(parts.inventory, parts.settings.lease_seconds)
+    metrics.lease_age_seconds.show({(host,): age for host, age in ages.items()})
+    contests = dict.fromkeys(parts.inventory, 0) | parts.journal.contests()
+    metrics.lease_conflicts.show({(host,): number for host, number in contests.items()})
 
 
 def show_slots(parts: Runtime) -> None:

@@ -76,6 +76,8 @@ class Agent:
         """Whether the host's hypervisor answered when it was last asked for its domains."""
         self.metrics_port = 0
         self.leaving = metrics.Leaving(host.name)
+        if host.profile == "qemu":  # the one driver that tells of stalls
+            metrics.expect_stalls(host.profile)
         self._metrics: WSGIServer | None = None
         self._renewed = 0.0
         self._ended = threading.Event()
@@ -141,6 +143,7 @@ class Agent:
                 logger.warning("taking over from a dead agent", host=self.host.name, pid=holder.get("pid"))
                 self._lease_journal.unlease(self.host.name, str(holder["incarnation"]))
             elif alive or time.monotonic() >= deadline:
+                self._contested()
                 raise Unavailable(
                     f"host {self.host.name} is owned by the agent with pid {holder.get('pid')} on "
                     f"{holder.get('node')}; stop that one first",
@@ -156,13 +159,21 @@ class Agent:
             self._renewed = before
         return holder
 
+    def _contested(self) -> None:
+        with contextlib.suppress(redis.RedisError):  # a count; what follows from it does not wait
+            self._lease_journal.contest(self.host.name)
+
     def _keep_lease(self) -> None:
+        lost_it = False
         while not self._ended.wait(self.settings.lease_seconds / 5):
             try:
                 holder = self._renew()
             except redis.RedisError as lost:
                 logger.warning("lease not renewed", host=self.host.name, error=type(lost).__name__)
                 continue
+            if holder and not lost_it:
+                self._contested()
+            lost_it = holder is not None
             if holder:
                 logger.error("lease lost", host=self.host.name, to=holder.get("node"), pid=holder.get("pid"))
 

@@ -53,6 +53,7 @@ class Rounds:
             parts.settings, parts.inventory, Journal(connect(parts.settings.redis_url), parts.settings.key_prefix)
         )
         self._ended = threading.Event()
+        self._led = -LEASE_SECONDS
         self._card = {
             "incarnation": secrets.token_hex(8),
             "pid": os.getpid(),
@@ -86,21 +87,35 @@ class Rounds:
                     judged = time.monotonic()
                     self._judge()
                     self._parts.journal.lease(self._name, self._card, CARD_SECONDS)  # leading or not
-                if self._parts.journal.lease(LEASE, self._card, LEASE_SECONDS) is None:
-                    self._round()
-                else:
-                    metrics.lead_no_more()  # whoever leads shows it
+                self._turn()
+                metrics.redis_up.labels(self._address).set(1)
             except redis.RedisError as lost:
                 logger.warning("round skipped: Redis does not answer", error=type(lost).__name__)
+                metrics.redis_up.labels(self._address).set(0)
+                if time.monotonic() - self._led > LEASE_SECONDS:
+                    metrics.lead_no_more()  # somebody else may lead, and what is shown is of the past
                 self._ended.wait(1)
+
+    def _turn(self) -> None:
+        """Lead, or let lead."""
+        began = time.monotonic()
+        if self._parts.journal.lease(LEASE, self._card, LEASE_SECONDS) is None:
+            self._led = began
+            metrics.leads.show({(): 1})
+            self._round()
+        else:
+            metrics.lead_no_more()  # whoever leads shows it
+
+    @property
+    def _address(self) -> str:
+        """Where Redis is, as metrics name it: without user or password."""
+        where = self._parts.journal.client.connection_pool.connection_kwargs
+        return str(where.get("path") or f"{where.get('host')}:{where.get('port')}")
 
     def _judge(self) -> None:
         """Show whether Redis persists, leading or not."""
-        client = self._parts.journal.client
-        where = client.connection_pool.connection_kwargs
-        address = str(where.get("path") or f"{where.get('host')}:{where.get('port')}")
         with contextlib.suppress(redis.ResponseError):  # not every user of a Redis may ask
-            metrics.redis_persists.labels(address).set(persists(client.info()))
+            metrics.redis_persists.labels(self._address).set(persists(self._parts.journal.client.info()))
 
     def _round(self) -> None:
         for work in _rounds:

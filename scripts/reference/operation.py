@@ -82,9 +82,9 @@ def metrics() -> str:
         for item in found
     ]
     rows[:0] = [
-        [code(each.name), "counter", ", ".join(map(code, each.labels)), each.documentation]
+        [code(each.name), each.kind, ", ".join(map(code, each.labels)), each.documentation]
         for each in vars(defined).values()
-        if isinstance(each, defined.Counted)
+        if isinstance(each, defined.Shown)
     ]
     buckets = [
         [code(item._name), ", ".join(f"{float(bound):g}" for bound in item._kwargs["buckets"])]

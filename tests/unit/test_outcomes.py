@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from celery import Celery
@@ -15,8 +16,10 @@ from tasks import results
 from worker import metrics
 from worker.errors import Cancelled, Failed, InDoubt, Rejected, RelayError
 from worker.hypervisors.base import Domain, DomainState
+from worker.inventory import Inventory
 from worker.journal import Journal, Record, connect
 from worker.runtime import Runtime
+from worker.settings import Settings
 
 FIELDS: dict[str, str | int | float | None] = {
     "domain": "web",
@@ -131,13 +134,16 @@ def test_flag_sets_and_reasons_are_bounded(journal: Journal) -> None:
 
 
 def test_the_leader_shows_what_the_journal_counts(journal: Journal, runtime: Runtime) -> None:
-    """A round serves the counts; who does not lead serves none."""
+    """A round serves the counts, and the usual ones from 0 on; who does not lead serves none."""
     ended(journal, "m1", FAILED)
+    settings = Settings.model_validate({"hosts": {"alpha": {"uri": "vzsim:///none"}}})
+    usual = {"driver": "vz", "flags": "compressed,live,persist_dest", "outcome": "cancelled", "reason": ""}
     labels = {"driver": "vz", "flags": "compressed,live", "outcome": "failed", "reason": "PRL_ERR_X"}
     assert REGISTRY.get_sample_value(metrics.migrations.name, labels) is None
     try:
-        results.show_outcomes(runtime)
+        results.show_outcomes(replace(runtime, inventory=Inventory(settings)))
         assert REGISTRY.get_sample_value(metrics.migrations.name, labels) == 1
+        assert REGISTRY.get_sample_value(metrics.migrations.name, usual) == 0
     finally:
         metrics.migrations.show({})
     assert REGISTRY.get_sample_value(metrics.migrations.name, labels) is None

@@ -37,6 +37,23 @@ class Hosts(Scripts):
         leases = self.client.mget([self._key("lease", name) for name in names]) if names else []
         return {name: json.loads(lease) for name, lease in zip(names, leases, strict=True) if lease}
 
+    def lease_ages(self, hosts: Iterable[str], seconds: float) -> dict[str, float]:
+        """How many seconds ago each live agent renewed its lease, of leases of so many seconds."""
+        names = list(hosts)
+        pipe = self.client.pipeline(transaction=False)
+        for name in names:
+            pipe.pttl(self._key("lease", name))
+        left = zip(names, pipe.execute(), strict=True)
+        return {name: max(0.0, seconds - milliseconds / 1000) for name, milliseconds in left if milliseconds > 0}
+
+    def contest(self, host: str) -> None:
+        """Count that two agents want a host."""
+        self.client.hincrby(self._key("contests"), host, 1)
+
+    def contests(self) -> dict[str, int]:
+        """How often two agents wanted a host, since there is this journal."""
+        return {str(host): int(number) for host, number in self.client.hgetall(self._key("contests")).items()}
+
     def inventory_version(self, host: str) -> str:
         """To be read before a look at a host's domains and given to ``publish``."""
         return str(self.client.get(self._key("domains", host, "v")) or "0")
