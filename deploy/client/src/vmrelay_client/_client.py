@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from vmrelay_client._connector import Connector
-from vmrelay_client._ids import checked_key, checked_traceparent
+from vmrelay_client._ids import SCOPE, checked_key, checked_traceparent
 from vmrelay_client._waiting import looks
 from vmrelay_client.errors import RelayError
 from vmrelay_client.types import (
@@ -41,7 +41,7 @@ class Client:
         self._connector = connector
 
     @classmethod
-    def from_celery(cls, app: Celery, *, scope: str = "") -> Self:
+    def from_celery(cls, app: Celery, *, scope: str = SCOPE) -> Self:
         """Ask over the application's own Celery app. Its broker and result back end must be the relay's Redis.
 
         ``scope`` names the application: idempotency keys mean the same only within one scope. Raises ``ValueError``
@@ -55,7 +55,7 @@ class Client:
         url: str,
         *,
         token: str | None = None,
-        scope: str = "",
+        scope: str = SCOPE,
         timeout: float = 10.0,
         tls: ssl.SSLContext | None = None,
         token_in_clear: bool = False,

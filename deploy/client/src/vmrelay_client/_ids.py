@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import uuid
 
-NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:vmrelay:idempotency")
+NAMESPACE = uuid.UUID("279373fb-096a-52e9-b066-832204c4f4d2")
+"""Part of the contract: uuid5 of ``urn:vmrelay:v1:idempotency`` in the name space of URLs."""
+SCOPE = "default"
+"""The scope of an application that names none."""
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -18,8 +21,11 @@ def new_id() -> str:
 def id_of(key: str, scope: str) -> str:
     """The id of whatever is asked for with this key: the same for everybody who shares the scope.
 
-    Raises ``ValueError`` for a key that is not 1 to 255 visible ASCII characters.
+    Raises ``ValueError`` for a key that is not 1 to 255 visible ASCII characters, and for a scope that is not 1 to 255
+    printable ones.
     """
+    if not 0 < len(scope) <= 255 or not scope.isprintable():
+        raise ValueError("a scope is 1 to 255 printable characters")
     return str(uuid.uuid5(NAMESPACE, f"{scope}\n{checked_key(key)}"))
 
 
