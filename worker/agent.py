@@ -76,6 +76,7 @@ class Agent:
         """Whether the host's hypervisor answered when it was last asked for its domains."""
         self.metrics_port = 0
         self.leaving = metrics.Leaving(host.name)
+        metrics.expect_trouble(host.profile)
         if host.profile == "qemu":  # the one driver that tells of stalls
             metrics.expect_stalls(host.profile)
         self._metrics: WSGIServer | None = None

@@ -9,7 +9,7 @@ migration id, no error text.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TypeVar
 from wsgiref.simple_server import WSGIServer
@@ -18,8 +18,8 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_se
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from worker.errors import Unavailable
-from worker.hypervisors.base import Progress
+from worker.errors import Retry, Unavailable
+from worker.hypervisors.base import Phase, Progress
 from worker.hypervisors.convergence import StallAction, StallKind
 
 QUICK = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -266,7 +266,9 @@ redis_up = Gauge(
     ["address"],
 )
 http_requests = Counter(
-    "vmrelay_http_requests", "Requests to the web API, by method, route and class of status.", ["method", "route", "status"]
+    "vmrelay_http_requests",
+    "Requests to the web API, by method, route and class of status.",
+    ["method", "route", "status"],
 )
 http_request_seconds = Histogram(
     "vmrelay_http_request_duration_seconds",
@@ -336,6 +338,21 @@ def expect_stalls(driver: str) -> None:
     for kind in StallKind:
         for action in StallAction:
             stalls.labels(driver, kind, action)
+
+
+def expect_trouble(driver: str) -> None:
+    """Serve from 0 on what seldom happens to attempts of a driver; for the reason above."""
+    for phase in Phase:
+        retries.labels(driver, phase, Retry.TRANSIENT)  # the one class that is repeated inside a phase
+    for result in ("moved", "again", "gave-up", "in-doubt"):
+        attempts.labels(driver, result)
+    recovery_seconds.labels(driver)
+
+
+def expect_batches(kinds: Iterable[str]) -> None:
+    """Serve from 0 on how long batches of these kinds take; for the reason above."""
+    for kind in kinds:
+        batch_seconds.labels(kind)
 
 
 def lead_no_more() -> None:

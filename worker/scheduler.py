@@ -20,6 +20,7 @@ import structlog
 from worker import metrics
 from worker.contract import SCHEDULER_QUEUE
 from worker.journal import Journal, connect
+from worker.journal.batch import KINDS
 from worker.journal.health import persists
 from worker.journal.intake import Intake
 from worker.runtime import Runtime, runtime
@@ -133,6 +134,7 @@ def run_scheduler() -> int:
 
     parts = runtime()
     parts.journal.load()
+    metrics.expect_batches(KINDS)
     server, port = metrics.serve(parts.settings.metrics_address, parts.settings.scheduler_metrics_port)
     intake = Intake(parts.settings.redis_url, parts.settings.key_prefix, SCHEDULER_QUEUE)
     rounds = Rounds(parts, intake.name, port)

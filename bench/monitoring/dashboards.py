@@ -95,11 +95,16 @@ def label_values(query: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
+def escaped(value: str) -> str:
+    """A value inside a regular expression inside a string, as Grafana escapes it for Prometheus."""
+    return re.sub(r"[\\^$*+?.()|\[\]{}]", r"\\\\\g<0>", value)
+
+
 def chosen(variable: Json, values: Sequence[str]) -> str:
     """What Grafana puts in for a variable: All where it has that, else the first value."""
     if not variable["includeAll"]:
         return values[0]
-    return variable.get("allValue") or f"({'|'.join(re.escape(value) for value in values)})"
+    return variable.get("allValue") or f"({'|'.join(escaped(value) for value in values)})"
 
 
 def variables(dashboard: Json, prometheus: Prometheus, span: Span) -> dict[str, str]:

@@ -55,3 +55,17 @@ def test_the_gauges_of_a_host_are_sums_and_fall_to_nothing() -> None:
     assert shown() == (50, 5, 0)
     leaving.over("a")
     assert shown() == (0, 0, 0)
+
+
+def test_what_seldom_happens_is_served_from_nothing_on() -> None:
+    """Of a counter that appears with its first event no rate sees that one: retries, attempts, recoveries, batches."""
+    metrics.expect_trouble("seldom")
+    metrics.expect_batches(["seldom"])
+    seldom = {"driver": "seldom"}
+    for name, labels in (
+        ("vmrelay_retries_total", seldom | {"phase": "perform", "class": "transient"}),
+        ("vmrelay_attempts_total", seldom | {"result": "in-doubt"}),
+        ("vmrelay_recovery_duration_seconds_count", seldom),
+        ("vmrelay_batch_duration_seconds_count", {"kind": "seldom"}),
+    ):
+        assert REGISTRY.get_sample_value(name, labels) == 0, name

@@ -156,11 +156,11 @@ QUEUE = Row(
         ),
         Panel(
             "Slots of migration networks",
-            "Taken, and how many each network has.",
+            "Taken, and how many each network has; none is 0 where the inventory names no network.",
             "none",
             [
-                Query(highest("vmrelay_network_slots_used", "network"), "{{network}} taken"),
-                Query(highest("vmrelay_network_slots_limit", "network"), "{{network}} limit"),
+                Query(or_zero(highest("vmrelay_network_slots_used", "network"), "network"), "{{network}} taken"),
+                Query(or_zero(highest("vmrelay_network_slots_limit", "network"), "network"), "{{network}} limit"),
             ],
         ),
     ],

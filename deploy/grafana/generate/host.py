@@ -154,16 +154,16 @@ PHASES = Row(
         ),
         Panel(
             "Retries",
-            "Calls to this hypervisor that were made again, by phase and class of error.",
+            "Calls to this hypervisor that were made again, by class of error.",
             "none",
-            [Query(or_zero(more("vmrelay_retries_total", "phase, class", HERE)), "{{phase}}: {{class}}")],
+            [Query(or_zero(more("vmrelay_retries_total", "class", HERE), "class"), "{{class}}")],
             stacked=True,
         ),
         Panel(
             "Recovered here",
             "What its agent did about interrupted attempts.",
             "none",
-            [Query(or_zero(more("vmrelay_recovery_actions_total", "action", HERE)), "{{action}}")],
+            [Query(or_zero(more("vmrelay_recovery_actions_total", "action", HERE), "action"), "{{action}}")],
             stacked=True,
         ),
         Panel(

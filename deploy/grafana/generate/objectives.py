@@ -91,7 +91,7 @@ BURN = Row(
             "Failures",
             "Migrations that failed, in each interval of the graph, by error code.",
             "none",
-            [Query(or_zero(kept(ENDED, "reason", LOST)), "{{reason}}")],
+            [Query(or_zero(kept(ENDED, "reason", LOST), "reason"), "{{reason}}")],
             width=9,
             stacked=True,
         ),

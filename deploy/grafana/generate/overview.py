@@ -22,6 +22,7 @@ from queries import (
 
 CHOSEN = ('flags=~"$flags"', 'driver=~"$driver"')
 DRIVEN = ('driver=~"$driver"',)
+UNMOVED = 'result!="moved"'
 OUTCOMES = (("succeeded", GREEN), ("failed", RED), ("cancelled", YELLOW), ("rejected", PURPLE))
 ENDED = "vmrelay_migrations_total"
 MOVED, JUDGED = ('outcome="succeeded"', 'outcome=~"succeeded|failed"')
@@ -210,9 +211,13 @@ TIMES = Row(
         ),
         Panel(
             "Rounds of copying",
-            "How often memory was copied anew until the guest could be stopped, of those that moved.",
+            "How often memory was copied anew until the guest could be stopped, of those that moved; 0 where no "
+            "hypervisor tells.",
             "none",
-            quantiles("vmrelay_iterations", 0.5, 0.95, matchers=DRIVEN),
+            [
+                Query(or_zero(quantile(0.5, "vmrelay_iterations", "", *DRIVEN)), "p50"),
+                Query(or_zero(quantile(0.95, "vmrelay_iterations", "", *DRIVEN)), "p95"),
+            ],
         ),
     ],
 )
@@ -224,33 +229,48 @@ TROUBLE = Row(
             "Retries inside a phase",
             "Calls to a hypervisor that were made again, by class of error.",
             "none",
-            [Query(or_zero(more("vmrelay_retries_total", "class", *DRIVEN)), "{{class}}")],
-            width=6,
+            [Query(or_zero(more("vmrelay_retries_total", "class", *DRIVEN), "class"), "{{class}}")],
             stacked=True,
         ),
         Panel(
             "Recoveries",
             "What was done about attempts that nobody carried on any more.",
             "none",
-            [Query(or_zero(more("vmrelay_recovery_actions_total", "action", *DRIVEN)), "{{action}}")],
-            width=6,
+            [Query(or_zero(more("vmrelay_recovery_actions_total", "action", *DRIVEN), "action"), "{{action}}")],
             stacked=True,
         ),
         Panel(
             "Attempts that did not move the guest",
             "again: another attempt follows; gave-up: the migration failed; in-doubt: an operator is asked.",
             "none",
-            [Query(or_zero(more("vmrelay_attempts_total", "result", 'result!="moved"', *DRIVEN)), "{{result}}")],
-            width=6,
+            [
+                Query(
+                    or_zero(more("vmrelay_attempts_total", "result", UNMOVED, *DRIVEN), "result"),
+                    "{{result}}",
+                )
+            ],
             stacked=True,
         ),
         Panel(
             "Stalls",
-            "Performs that would not come to an end by themselves, by what was done about it.",
+            "Performs that would not come to an end by themselves, by kind.",
             "none",
-            [Query(or_zero(more("vmrelay_stalls_total", "kind, action", *DRIVEN)), "{{kind}}: {{action}}")],
-            width=6,
+            [Query(or_zero(more("vmrelay_stalls_total", "kind", *DRIVEN), "kind"), "{{kind}}")],
             stacked=True,
+        ),
+        Panel(
+            "In doubt",
+            "Migrations for which no rule is known to be safe. Each one is a guest that may stand still.",
+            "none",
+            [Query(or_zero(highest("vmrelay_in_doubt_migrations", "")), "in doubt")],
+            limits=((1, RED),),
+        ),
+        Panel(
+            "Longest in doubt",
+            "Since when the oldest of them waits for an operator.",
+            "s",
+            [Query(or_zero(highest("vmrelay_in_doubt_oldest_seconds", "")), "oldest")],
+            limits=((60, RED),),
         ),
     ],
 )

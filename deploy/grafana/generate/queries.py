@@ -52,9 +52,10 @@ def kept(metric: str, by: str, *matchers: str, window: str = WINDOW) -> str:
     return f"sum by ({by}) (increase({of(metric, *matchers)}[{window}]))"
 
 
-def or_zero(expr: str) -> str:
-    """Zero rather than nothing: for what may never have happened."""
-    return f"({expr}) or on () vector(0)"
+def or_zero(expr: str, label: str = "") -> str:
+    """Zero rather than nothing, for what may never have happened; ``label`` names that series."""
+    zero = f'label_replace(vector(0), "{label}", "none", "", "")' if label else "vector(0)"
+    return f"({expr}) or on () {zero}"
 
 
 def quantile(share: float, metric: str, by: str = "", *matchers: str, window: str = WINDOW) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kit import GREEN, GREY, RED, YELLOW, Dashboard, Panel, Query, Row, Variable
-from queries import JOB, highest, more, of, or_zero, quantile, rate, total
+from queries import JOB, highest, kept, more, of, or_zero, quantile, rate, total
 
 REDIS = Variable("redis", "Redis exporter", "label_values(redis_up, instance)")
 CHOSEN_REDIS = 'instance=~"$redis"'
@@ -111,6 +111,28 @@ PROCESSES = Row(
             words=(("0", "silent", RED), ("1", "answers", GREEN)),
         ),
         Panel(
+            "Age of leases",
+            "How long ago each agent renewed its lease. At lease_seconds another one may take the host.",
+            "s",
+            [Query(highest("vmrelay_lease_age_seconds", "host"), "{{host}}")],
+            limits=((8, YELLOW), (15, RED)),
+        ),
+        Panel(
+            "Fights over a host",
+            "How often a second agent wanted a host that has one. It is refused; find out who started it.",
+            "none",
+            [Query(or_zero(kept("vmrelay_lease_conflicts_total", "host"), "host"), "{{host}}")],
+            stacked=True,
+        ),
+        Panel(
+            "Leading scheduler",
+            "Exactly one leads. With none, nothing is admitted and no batch goes on.",
+            "none",
+            [Query(total("vmrelay_scheduler_leads", ""), "lead")],
+            base=RED,
+            limits=((1, GREEN), (2, RED)),
+        ),
+        Panel(
             "CPU",
             "Of one core, by process.",
             "percentunit",
@@ -174,16 +196,47 @@ MESSAGES = Row(
     ],
 )
 
+HOOKS = Row(
+    "Webhooks",
+    [
+        Panel(
+            "Tries to deliver",
+            "By webhook and by what came of them. none is 0 where the settings name no webhook.",
+            "none",
+            [
+                Query(
+                    or_zero(kept("vmrelay_webhook_deliveries_total", "webhook, result"), "webhook"),
+                    "{{webhook}} {{result}}",
+                )
+            ],
+            stacked=True,
+        ),
+        Panel(
+            "Still to be told",
+            "Deliveries that wait, by webhook.",
+            "none",
+            [Query(or_zero(highest("vmrelay_webhook_waiting_deliveries", "webhook"), "webhook"), "{{webhook}}")],
+        ),
+        Panel(
+            "Oldest of them",
+            "For how long the oldest delivery of each webhook has waited.",
+            "s",
+            [Query(or_zero(highest("vmrelay_webhook_oldest_seconds", "webhook"), "webhook"), "{{webhook}}")],
+            limits=((300, YELLOW), (3600, RED)),
+        ),
+    ],
+)
+
 STORE = Row(
     "Redis (redis_exporter)",
     [
         Panel(
             "Memory",
-            "What Redis uses, and its limit where it has one. It must not evict: maxmemory-policy noeviction.",
+            "What Redis uses, and its limit; 0 is none. It must not evict: maxmemory-policy noeviction.",
             "bytes",
             [
                 Query(f"max({of_redis('redis_memory_used_bytes')})", "used"),
-                Query(f"max({of_redis('redis_memory_max_bytes')}) > 0", "limit"),
+                Query(f"max({of_redis('redis_memory_max_bytes')})", "limit"),
             ],
             width=6,
             colours=(("limit", RED),),
@@ -220,6 +273,6 @@ WORKERS = Dashboard(
     "vmrelay-workers",
     "vmrelay / workers and Redis",
     "Agents, schedulers, the messages between them, and the Redis that keeps it all.",
-    [NOW, PROCESSES, MESSAGES, STORE],
+    [NOW, PROCESSES, MESSAGES, STORE, HOOKS],
     (JOB, REDIS),
 )
