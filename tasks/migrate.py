@@ -25,6 +25,12 @@ logger = structlog.get_logger(__name__)
 class Entry(Request):
     """The entry task's request: accepting is not succeeding, so Flower is not told that it succeeded."""
 
+    def __init__(self, message: Any, *, headers: dict[str, Any] | None = None, **more: Any) -> None:  # noqa: ANN401
+        # Senders with Celery 5.3 to 5.6 say false where nobody asked them, and a worker obeys: under the migration's id
+        # their AsyncResult would get this task's own result, SUCCESS and nothing, before the migration has begun.
+        told: dict[str, Any] = {**(message.headers if headers is None else headers), "ignore_result": True}
+        super().__init__(message, headers=told, **more)
+
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: ANN401 - Celery's own signature
         """Send a task event, unless it is the one that belongs to the last phase."""
         if type != "task-succeeded":
