@@ -40,6 +40,7 @@ COMMANDS = {
     "agent": "processes",
     "scheduler": "processes",
     "web": "web",
+    "web-token": "web",
     "webhook": "webhook",
     "targets": "targets",
     "seal-key": "processes",

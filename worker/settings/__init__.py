@@ -202,6 +202,8 @@ def load(**overrides: object) -> Settings:
     for webhook in settings.webhooks.values():
         webhook.secret_file = (beside / webhook.secret_file).absolute()
         webhook.ca_file = webhook.ca_file and (beside / webhook.ca_file).absolute()
+    if settings.web.tokens_file:
+        settings.web.tokens_file = (beside / settings.web.tokens_file.expanduser()).absolute()
     for host in settings.hosts.values():
         host.uri = host.uri.replace("{state_dir}", str(settings.state_dir))
     return settings

@@ -22,8 +22,9 @@ class WebSettings(BaseModel):
     port: int = Field(default=8080, ge=0, le=65535)
     """0 takes a free one, which its log names."""
     tokens_file: Path | None = None
-    """Who may do what: a TOML file with a token's digest and role for each name. Without it only this machine is
-    served, and everybody on it is ``admin``."""
+    """Who may do what: a TOML file with a token's digest and role for each name (``vmrelay web-token``), relative to
+    the configuration file. Others may not read it. Without it this machine alone is served, and everybody on it is
+    ``admin``."""
     requests_per_minute: int = Field(default=600, ge=1)
     """Of one token, or one address without a token; more are answered with 429."""
     body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)

@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from importlib.metadata import version
 
+import redis
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+
+from worker import metrics
+from worker.errors import RelayError
 from worker.runtime import Runtime
+from worker.web import batches, health, hosts, migrations
+from worker.web.desk import desk_for
+from worker.web.gate import Gate
+from worker.web.problems import Problem, on_error, on_http_error, on_invalid
+
+DESCRIPTION = """Move running virtual machines between hosts.
+
+Errors are `application/problem+json` (RFC 9457) with the command's stable `code`. Roles: `view`, `operate`, `admin`.
+"""
 
 
 def create(parts: Runtime) -> FastAPI:
-    """The application over the journal and the inventory of these parts."""
-    app = FastAPI(title="vmrelay", version="1", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
+    """The application over the journal and the inventory of these parts. Raises ``SettingsError``."""
+    app = FastAPI(
+        title="vmrelay",
+        version="1",
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+        redirect_slashes=False,
+    )
+    desk = app.state.desk = desk_for(parts)
     app.state.parts = parts
+    for room in (migrations, batches, hosts, health):
+        app.include_router(room.router)
+    for kind in (RelayError, redis.RedisError):
+        app.add_exception_handler(kind, on_error)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_middleware(Gate, settings=parts.settings.web, access=desk.access)
+    metrics.build.labels(version("vmrelay")).set(1)
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
+
+
+def _described(app: FastAPI) -> dict[str, object]:
+    """The OpenAPI document, with what problems look like."""
+    if not app.openapi_schema:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = document["components"]["schemas"]
+        schemas[Problem.__name__] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        app.openapi_schema = document
+    return app.openapi_schema
