@@ -90,5 +90,5 @@ lock: ## Write requirements/*.lock anew; ARGS=--upgrade takes newer versions
 	@scripts/lock $(ARGS)
 
 clean: ## Remove the environment, caches and builds (a kept demo's .vmrelay stays)
-	rm -rf .venv .venv.incomplete .venv.lock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv.incomplete .venv.lock .venv-examples build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
+EXAMPLES = sorted((ROOT / "deploy" / "examples").glob("*/requirements.lock"))
 
 # In pieces, so that this file names no registry itself.
 REGISTRY_HOSTS = [
@@ -64,7 +65,7 @@ def test_no_file_names_a_registry() -> None:
     assert named == []
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+@pytest.mark.parametrize("lock", [*LOCKS, *EXAMPLES], ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_locks_hold_names_versions_and_hashes_only(lock: Path) -> None:
     """Each requirement is pinned and hashed, and no line is an option or an address."""
     lines = [line for line in lock.read_text().splitlines() if not line.lstrip().startswith("#")]
@@ -82,6 +83,16 @@ def test_locks_hold_everything_that_is_declared(lock: Path) -> None:
     """A dependency that was added to pyproject.toml without `make lock` is noticed."""
     locked = re.findall(r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==", lock.read_text(), re.MULTILINE)
     assert set(declared()[lock.name]) <= set(locked)
+
+
+@pytest.mark.parametrize("lock", EXAMPLES, ids=lambda path: path.parent.name)
+def test_examples_lock_what_they_ask_for_and_never_the_relay(lock: Path) -> None:
+    """A requirement of an example that is not in its lock is noticed; the relay's own wheel is none of them."""
+    locked = re.findall(r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==", lock.read_text(), re.MULTILINE)
+    wanted = re.findall(r"^([a-z0-9-]+)", lock.with_suffix(".in").read_text(), re.MULTILINE)
+    assert wanted
+    assert set(wanted) <= set(locked)
+    assert "vmrelay" not in locked
 
 
 def test_the_smaller_lock_is_part_of_the_larger() -> None:
@@ -129,7 +140,10 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert re.search(r"^make test\b", (ROOT / "README.md").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("script", ["scripts/bootstrap", "scripts/debian-packages", "scripts/lock", ".ci/run"])
+@pytest.mark.parametrize(
+    "script",
+    ["scripts/bootstrap", "scripts/bootstrap-examples", "scripts/debian-packages", "scripts/lock", ".ci/run"],
+)
 def test_scripts_are_executable_and_parse(script: str) -> None:
     """Each script can be started as the documents say."""
     path = ROOT / script
