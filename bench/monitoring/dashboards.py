@@ -27,6 +27,8 @@ class Span:
     end: float
     interval: float
     """Between two scrapes."""
+    rate: float = 0
+    """The least that rates look back."""
 
     @property
     def step(self) -> float:
@@ -35,7 +37,7 @@ class Span:
 
     def words(self) -> dict[str, str]:
         """Grafana's own variables. ``$__rate_interval`` is max(step + scrape interval, 4 scrape intervals)."""
-        rate = max(self.step + self.interval, 4 * self.interval)
+        rate = max(self.step + self.interval, 4 * self.interval, self.rate)
         named = {"__rate_interval": rate, "__interval": self.step, "__range": self.end - self.start}
         return {name: f"{math.ceil(seconds * 1000)}ms" for name, seconds in named.items()}
 
@@ -111,15 +113,12 @@ def variables(dashboard: Json, prometheus: Prometheus, span: Span) -> dict[str, 
     """What is put in for each variable: its real values. Raises ``LookupError`` where it has none."""
     known = span.words()
     for variable in dashboard["templating"]["list"]:
-        match variable["type"]:
-            case "query":
-                selector, label = label_values(filled(variable["query"]["query"], known))
-                found = prometheus.label_values(label, selector)
-                if not found:
-                    raise LookupError(f"{dashboard['title']}: the variable {variable['name']} has no values")
-                known[variable["name"]] = chosen(variable, found)
-            case "custom":
-                known[variable["name"]] = variable["current"]["value"]
+        if variable["type"] == "query":
+            selector, label = label_values(filled(variable["query"]["query"], known))
+            found = prometheus.label_values(label, selector)
+            if not found:
+                raise LookupError(f"{dashboard['title']}: the variable {variable['name']} has no values")
+            known[variable["name"]] = chosen(variable, found)
     return known
 
 

@@ -157,7 +157,12 @@ class Load:
     def _batched(self, task: str, **arguments: Any) -> None:  # noqa: ANN401 - JSON
         ident = self.relay.send(task, **arguments)
         self.batches.append(ident)
-        until(lambda: (batch := self.journal.batch(ident)) and batch.state == "finished", f"{task} has finished")
+
+        def finished() -> bool:
+            batch = self.journal.batch(ident)
+            return batch is not None and batch.state == "finished"
+
+        until(finished, f"{task} has finished")
 
     def _record(self, ident: str) -> Record:
         found = self.journal.record(ident)
@@ -166,10 +171,12 @@ class Load:
         return found
 
     def _ended(self, ident: str) -> None:
-        until(lambda: (one := self.journal.record(ident)) and one.state == "ended", f"{ident} has ended")
+        def ended() -> bool:
+            record = self.journal.record(ident)
+            return record is not None and record.state == "ended"
+
+        until(ended, f"{ident} has ended")
 
     def _finished(self, since: int) -> None:
         for ident in self.asked[since:]:
-            until(
-                lambda ident=ident: (one := self.journal.record(ident)) and one.state == "ended", f"{ident} has ended"
-            )
+            self._ended(ident)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kit import BLUE, GREEN, RED, YELLOW, Dashboard, Panel, Query, Row
-from queries import JOB, highest, kept, or_zero, quantile, ratio, rounded, total
+from queries import JOB, highest, kept, or_zero, quantile, ratio, since, total
 
 ITEMS = "vmrelay_batch_items_total"
 OUTCOMES = (("moved", GREEN), ("failed", RED), ("skipped", YELLOW))
@@ -58,8 +58,8 @@ OPEN = Row(
             [
                 Query(
                     ratio(
-                        kept(ITEMS, "job", 'outcome="moved"', window="$__range"),
-                        kept(ITEMS, "job", 'outcome=~"moved|failed"', window="$__range"),
+                        since(ITEMS, "job", 'outcome="moved"'),
+                        since(ITEMS, "job", 'outcome=~"moved|failed"'),
                     ),
                     once=True,
                 )
@@ -101,7 +101,7 @@ MOVES = Row(
             "By kind of batch and outcome",
             "How many ended so over the chosen time.",
             "none",
-            [Query(rounded(kept(ITEMS, "kind, outcome", window="$__range")), once=True)],
+            [Query(f"{since(ITEMS, 'kind, outcome')} > 0", once=True)],
             width=12,
             kind="table",
             columns=(("kind", "kind"), ("outcome", "outcome"), ("Value", "moves")),

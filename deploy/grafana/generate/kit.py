@@ -53,8 +53,8 @@ class Panel:
     """Of a table: (label, heading), in this order; the last one is ``Value``."""
     none: str = ""
     """What a stat says where the query returns nothing."""
-    top: float | None = None
-    """The upper end of the axis."""
+    least: float | None = 0
+    """The lower end of the axis; ``None`` where values may be negative."""
     link: tuple[str, str] | None = None
     """(title, address) to follow from a value."""
 
@@ -82,15 +82,6 @@ class Variable:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A variable of given values; the first one is chosen."""
-
-    name: str
-    title: str
-    values: Sequence[str]
-
-
-@dataclass(frozen=True)
 class Dashboard:
     """A page of panels."""
 
@@ -98,7 +89,7 @@ class Dashboard:
     title: str
     description: str
     rows: Sequence[Row]
-    variables: Sequence[Variable | Choice] = ()
+    variables: Sequence[Variable] = ()
     since: str = "now-1h"
     more: Sequence[tuple[str, str]] = field(default_factory=tuple)
     """Further links: (title, address)."""
@@ -192,11 +183,10 @@ def _defaults(panel: Panel) -> Json:
         "color": {"mode": "palette-classic" if graph else "thresholds"},
         "custom": _custom(panel),
         "mappings": [_words(panel)] if panel.words else [],
-        "min": 0,
         "thresholds": {"mode": "absolute", "steps": steps},
         "unit": panel.unit,
     }
-    optional = {"decimals": panel.decimals, "max": panel.top, "noValue": panel.none or None}
+    optional = {"decimals": panel.decimals, "min": panel.least, "noValue": panel.none or None}
     if panel.link:
         made["links"] = [{"title": panel.link[0], "url": panel.link[1]}]
     return made | {name: value for name, value in optional.items() if value is not None}
@@ -285,14 +275,11 @@ def _source() -> Json:
     }
 
 
-def _variable(variable: Variable | Choice) -> Json:
-    made: Json = {"hide": 0, "label": variable.title, "name": variable.name}
-    if isinstance(variable, Choice):
-        options = [{"selected": n == 0, "text": each, "value": each} for n, each in enumerate(variable.values)]
-        query = ",".join(variable.values)
-        fixed = {"includeAll": False, "multi": False, "type": "custom"}
-        return made | fixed | {"current": options[0], "options": options, "query": query}
-    made |= {
+def _variable(variable: Variable) -> Json:
+    made: Json = {
+        "hide": 0,
+        "label": variable.title,
+        "name": variable.name,
         "datasource": SOURCE,
         "definition": variable.values,
         "includeAll": variable.many,

@@ -1,24 +1,27 @@
-"""Objectives: what was promised, what was kept, and how much of the error budget is left."""
+"""Objectives: what was promised, what was kept, and how much of the error budget is left.
+
+The numbers are those of deploy/prometheus/rules/recording.yml, which the alerts follow, too.
+"""
 
 from __future__ import annotations
 
 from kit import GREEN, RED, YELLOW, Dashboard, Panel, Query, Row
-from queries import JOB, OBJECTIVE, kept, or_zero, quantile, ratio, within
+from queries import JOB, highest, kept, of, or_zero, quantile, ratio, since, within
 
 ENDED = "vmrelay_migrations_total"
-LOST, JUDGED = 'outcome="failed"', 'outcome=~"succeeded|failed"'
-BUDGET = "(1 - $objective)"
+FAILED, JUDGED = 'outcome="failed"', 'outcome=~"succeeded|failed"'
+BUDGET = "(1 - scalar(vmrelay:success:objective))"
+DOWNTIME_BUDGET = "(1 - scalar(vmrelay:downtime:objective))"
 KEPT = ((0.99, YELLOW), (0.999, GREEN))
 
 
-def failures(window: str) -> str:
-    """Which share of migrations failed; nothing where none ended."""
-    part = f"({kept(ENDED, 'job', LOST, window=window)} or on (job) 0 * {kept(ENDED, 'job', JUDGED, window=window)})"
-    return ratio(part, kept(ENDED, "job", JUDGED, window=window))
+def failures() -> str:
+    """Which share of migrations failed over the dashboard's range; nothing where none ended."""
+    return ratio(since(ENDED, "job", FAILED), since(ENDED, "job", JUDGED))
 
 
 def share(title: str, description: str, expr: str) -> Panel:
-    """A share over the chosen time, against the objective of one in a hundred."""
+    """A share over the chosen time."""
     return Panel(
         title,
         description,
@@ -34,13 +37,35 @@ def share(title: str, description: str, expr: str) -> Panel:
     )
 
 
+def left(title: str, description: str, expr: str) -> Panel:
+    """What is left of an error budget."""
+    return Panel(
+        title,
+        description,
+        "percentunit",
+        [Query(expr, "{{job}}", once=True)],
+        width=6,
+        kind="stat",
+        base=RED,
+        limits=((0.25, YELLOW), (0.5, GREEN)),
+        decimals=1,
+        none="nothing to judge",
+        least=None,
+    )
+
+
+def burn(metric: str, window: str, budget: str) -> Query:
+    """How many times faster than allowed a budget is used up, by a recorded ratio of bad ones."""
+    return Query(f"{of(f'relay:{metric}:ratio{window}')} / {budget}", f"{{{{job}}}} {window}")
+
+
 SHARES = Row(
     "Kept, over the chosen time",
     [
         share(
             "Migrations that do not fail",
             "Succeeded / (succeeded + failed). Refused and cancelled migrations do not count.",
-            f"1 - {failures('$__range')}",
+            f"1 - {failures()}",
         ),
         share(
             "Downtime of a second at most",
@@ -60,40 +85,58 @@ SHARES = Row(
     ],
 )
 
-BURN = Row(
-    "Error budget of failures, objective $objective",
+BUDGETS = Row(
+    "Error budgets",
     [
-        Panel(
-            "Budget left",
+        left(
+            "Failures: budget left",
             "What is left of the failures that the objective allows over the chosen time. Below 0 it is missed.",
-            "percentunit",
-            [Query(f"1 - ({failures('$__range')}) / {BUDGET}", "{{job}}", once=True)],
-            width=6,
-            kind="stat",
-            base=RED,
-            limits=((0.25, YELLOW), (0.5, GREEN)),
-            decimals=1,
-            none="nothing to judge",
+            f"1 - {failures()} / {BUDGET}",
         ),
         Panel(
-            "Burn rate",
-            "How many times faster than the objective allows failures happen: 14.4 for an hour uses up 2 % of 30 days.",
+            "Failures: burn rate",
+            "How many times faster than allowed migrations fail. At 14.4 an hour uses up 2 % of a budget of 30 days.",
             "none",
-            [
-                Query(f"({failures('1h')}) / {BUDGET}", "{{job}} 1 h"),
-                Query(f"({failures('6h')}) / {BUDGET}", "{{job}} 6 h"),
-            ],
+            [burn("vmrelay_migrations_failed", window, BUDGET) for window in ("1h", "6h")],
             width=9,
             limits=((6, YELLOW), (14.4, RED)),
             decimals=1,
         ),
         Panel(
-            "Failures",
-            "Migrations that failed, in each interval of the graph, by error code.",
+            "Failures, by error code",
+            "Migrations that failed, in each interval of the graph.",
             "none",
-            [Query(or_zero(kept(ENDED, "reason", LOST), "reason"), "{{reason}}")],
+            [Query(or_zero(kept(ENDED, "reason", FAILED), "reason"), "{{reason}}")],
             width=9,
             stacked=True,
+        ),
+        left(
+            "Downtime: budget left",
+            "What is left of the guests that may stand still for more than a second. Below 0 the objective is missed.",
+            f"1 - (1 - {within('vmrelay_downtime_seconds', '1.0')}) / {DOWNTIME_BUDGET}",
+        ),
+        Panel(
+            "Downtime: burn rate",
+            "How many times faster than allowed guests stand still for more than a second.",
+            "none",
+            [burn("vmrelay_downtime_over_1s", window, DOWNTIME_BUDGET) for window in ("30m", "6h")],
+            width=9,
+            limits=((6, YELLOW), (14.4, RED)),
+            decimals=1,
+        ),
+        Panel(
+            "Oldest in the queue, of what is allowed",
+            "How long the oldest migration of each priority has waited for slots, as a share of its objective.",
+            "percentunit",
+            [
+                Query(
+                    f"{highest('vmrelay_pending_oldest_seconds', 'priority')}"
+                    " / on (priority) vmrelay:queue_age:objective_seconds",
+                    "{{priority}}",
+                )
+            ],
+            width=9,
+            limits=((0.5, YELLOW), (1, RED)),
         ),
     ],
 )
@@ -130,7 +173,7 @@ OBJECTIVES = Dashboard(
     "vmrelay-objectives",
     "vmrelay / objectives",
     "What was promised, what was kept, and how much of the error budget is left.",
-    [SHARES, BURN, OVER_TIME],
-    (JOB, OBJECTIVE),
+    [SHARES, BUDGETS, OVER_TIME],
+    (JOB,),
     since="now-7d",
 )

@@ -16,7 +16,7 @@ from queries import (
     quantiles,
     rate,
     ratio,
-    rounded,
+    since,
     total,
 )
 
@@ -87,8 +87,8 @@ NOW = Row(
             [
                 Query(
                     ratio(
-                        kept(ENDED, "job", MOVED, *CHOSEN, window="$__range"),
-                        kept(ENDED, "job", JUDGED, *CHOSEN, window="$__range"),
+                        since(ENDED, "job", MOVED, *CHOSEN),
+                        since(ENDED, "job", JUDGED, *CHOSEN),
                     ),
                     once=True,
                 )
@@ -149,7 +149,7 @@ ENDS = Row(
             "By flag set and outcome",
             "How many ended so over the chosen time.",
             "none",
-            [Query(rounded(kept(ENDED, "flags, outcome", *CHOSEN, window="$__range")), once=True)],
+            [Query(f"{since(ENDED, 'flags, outcome', *CHOSEN)} > 0", once=True)],
             width=12,
             kind="table",
             columns=(("flags", "flags"), ("outcome", "outcome"), ("Value", "migrations")),
@@ -161,7 +161,7 @@ ENDS = Row(
             "none",
             [
                 Query(
-                    most(20, kept(ENDED, "outcome, reason", 'outcome!="succeeded"', *CHOSEN, window="$__range")),
+                    most(20, since(ENDED, "outcome, reason", 'outcome!="succeeded"', *CHOSEN)),
                     once=True,
                 )
             ],

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from kit import Choice, Query, Variable
+from kit import Query, Variable
 
 JOB = Variable("job", "Job", "label_values(vmrelay_build_info, job)")
 FLAGS = Variable("flags", "Flags", 'label_values(vmrelay_migrations_total{job=~"$job"}, flags)', everything=".*")
 DRIVER = Variable("driver", "Driver", 'label_values(vmrelay_migrations_total{job=~"$job"}, driver)', everything=".*")
 HOST = Variable("host", "Host", 'label_values(vmrelay_agent_up{job=~"$job"}, host)', many=False)
-OBJECTIVE = Choice("objective", "Objective", ("0.99", "0.995", "0.999", "0.95"))
 WINDOW = "$__rate_interval"
 
 
@@ -44,12 +43,20 @@ def more(metric: str, by: str, *matchers: str, window: str = WINDOW) -> str:
 
 
 def kept(metric: str, by: str, *matchers: str, window: str = WINDOW) -> str:
-    """By how much a counter rose that the journal keeps.
+    """By how much a counter of the journal rose, in each interval of a graph.
 
-    The leading scheduler alone shows it, and another one goes on where it was: so a series per process begins anew, but
-    never from zero, and no increase is counted twice.
+    The leading scheduler alone shows it, and another one goes on where it was: the recorded ``relay:…:max`` is one
+    series over all of that. It never begins anew, so sums may be taken first, and the first event of a new error code
+    counts. The subquery's resolution is the interval at which Prometheus evaluates rules.
     """
-    return f"sum by ({by}) (increase({of(metric, *matchers)}[{window}]))"
+    return f"increase((sum by ({by}) ({of(f'relay:{metric}:max', *matchers)}))[{window}:])"
+
+
+def since(metric: str, by: str, *matchers: str) -> str:
+    """The same since the beginning of the dashboard's range, exactly; all there is where nothing is older than that."""
+    now = f"sum by ({by}) ({of(f'relay:{metric}:max', *matchers)})"
+    before = f"sum by ({by}) ({of(f'relay:{metric}:max', *matchers)} offset $__range)"
+    return f"({now} - {before} or {now})"
 
 
 def or_zero(expr: str, label: str = "") -> str:
@@ -76,11 +83,6 @@ def within(metric: str, bound: str, by: str = "", *matchers: str, window: str = 
     return ratio(good, more(f"{metric}_count", labels, *matchers, window=window))
 
 
-def rounded(expr: str) -> str:
-    """Whole numbers: an increase is extrapolated to the ends of its window."""
-    return f"round({expr})"
-
-
 def most(number: int, expr: str) -> str:
-    """The highest so many, the first one first, as whole numbers."""
-    return f"sort_desc(topk({number}, {rounded(expr)}))"
+    """The highest so many that are not 0, the first one first."""
+    return f"sort_desc(topk({number}, {expr} > 0))"
