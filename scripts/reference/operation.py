@@ -27,6 +27,7 @@ def settings() -> str:
         ("`[networks.NAME]`: one migration network", module.NetworkSettings, ""),
         ("`[planning]`: rebalancing and draining", module.PlanningSettings, "VMRELAY_PLANNING__"),
         ("`[rules.NAME]`: what planning has to keep", module.RuleSettings, ""),
+        ("`[webhooks.NAME]`: where outcomes are told", module.WebhookSettings, ""),
         ("`[hosts.NAME]`: one host of the inventory", module.HostSettings, ""),
     ]
     intro = (

@@ -18,6 +18,7 @@ from worker.embedded import EmbeddedRedis
 from worker.inventory import Inventory
 from worker.journal import Journal, connect
 from worker.journal.health import Finding, Result, judged, persists
+from worker.journal.webhooks import Standing
 from worker.runtime import Runtime
 from worker.scheduler import Rounds
 from worker.seal import ensure_key
@@ -195,6 +196,18 @@ def test_messages_for_nobody(look: Callable[..., dict[str, Finding]]) -> None:
     found = look(lambda client: [client.lpush(key, "m") for key in ("host.alpha\x06\x169", "host.gone")])
     assert found["queue host.alpha"].result == found["queue host.gone"].result == "warning"
     assert "DEL host.gone" in found["queue host.gone"].advice
+
+
+def test_webhooks() -> None:
+    """One that works is fine; one that fails, or whose deliveries nobody takes, is a warning with what to try."""
+    well = diagnosis.webhook("cmdb", Standing(waiting=3, oldest_seconds=5, told=990, error="answered 500"), 1000)
+    assert (well.result, well.detail) == (Result.OK, "3 deliveries wait, last delivered 10 s ago")
+    failing = diagnosis.webhook("cmdb", Standing(waiting=3, failures=2, failed=995, error="answered 500"), 1000)
+    assert failing.result is Result.WARNING
+    assert failing.detail.endswith("never told anything yet; 2 tries in a row failed, the last 5 s ago: answered 500")
+    assert failing.advice == "try it: vmrelay webhook test cmdb"
+    late = diagnosis.webhook("cmdb", Standing(waiting=3, oldest_seconds=601, told=300), 1000)
+    assert (late.result, "scheduler" in late.advice) == (Result.WARNING, True)
 
 
 def test_the_clock_offset_is_measured(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
