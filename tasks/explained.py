@@ -8,7 +8,6 @@ from itertools import product
 
 from tasks import recovery
 from tasks.recovery import SIDE_OF, Interrupted, Shown, Stage
-from tasks.recovery_tables import TABLES
 from worker.tables import Row, Table, on_print
 
 CONDITIONS = {
@@ -22,6 +21,8 @@ CONDITIONS = {
 @on_print
 def tables() -> Sequence[Table]:
     """Every recovery table."""
+    from tasks.recovery_tables import TABLES  # not with every agent's start: its rows are tried on every cell
+
     return [_table(table) for table in TABLES.values()]
 
 

@@ -15,7 +15,7 @@ from worker.hypervisors.flags import MigrateFlag
 class ErrorInfo(BaseModel):
     """The first error of an attempt, as it travels to the last phase."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(defer_build=True, frozen=True)
 
     code: str
     message: str
@@ -35,7 +35,7 @@ class ErrorInfo(BaseModel):
 class Look(BaseModel):
     """What one side showed of the domain, and when (seconds of Redis's clock)."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
     shown: str
     at: float
@@ -48,7 +48,7 @@ class Look(BaseModel):
 class Recovering(BaseModel):
     """What a recovery knows, on its way between the two hosts."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
     stage: str
     phase: str
@@ -77,7 +77,7 @@ class Recovering(BaseModel):
 class Baton(BaseModel):
     """What one phase task hands to the next. Cookies and definitions in it are sealed (``seal.py``)."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
     migration: str
     attempt: int

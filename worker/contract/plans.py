@@ -19,7 +19,7 @@ Share = Annotated[float, Field(ge=0)]
 class Document(BaseModel):
     """An immutable part of a plan or of a problem; an unknown field is refused, and a number that JSON cannot hold."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class HostSpec(Document):

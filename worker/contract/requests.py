@@ -15,7 +15,7 @@ from worker.hypervisors.params import out_of_range
 class MigrateRequest(BaseModel):
     """The arguments of ``vmrelay.v1.migrate``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, strict=True)
 
     domain: Name
     """Name or uuid."""
@@ -97,7 +97,7 @@ TUNING_RANGES = {
 class TuneRequest(BaseModel):
     """The arguments of ``vmrelay.v1.tune``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, strict=True)
 
     migration: Ident
     """The id of a migration that performs now."""
@@ -133,7 +133,7 @@ class TuneRequest(BaseModel):
 class ResolveRequest(BaseModel):
     """The arguments of ``vmrelay.v1.resolve``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, strict=True)
 
     migration: Ident
     """The id of a migration that is in doubt, or that nobody carries on."""
@@ -151,7 +151,7 @@ class ResolveRequest(BaseModel):
 class RetryRequest(BaseModel):
     """The arguments of ``vmrelay.v1.retry``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, strict=True)
 
     migration: Ident
     """The id of a migration that failed, was cancelled, or waits for its next attempt."""

@@ -31,7 +31,7 @@ ShownItem = TypeVar("ShownItem", bound=BaseModel)
 class Shown(BaseModel):
     """A part of what is shown; fields of a later version are kept."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, extra="allow", frozen=True, allow_inf_nan=False)
 
 
 # -- migrations -------------------------------------------------------------------------------------

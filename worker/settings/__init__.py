@@ -49,7 +49,9 @@ CONFIG_VARIABLE = "VMRELAY_CONFIG"
 class Settings(BaseSettings):
     """Everything that can be set, with its default."""
 
-    model_config = SettingsConfigDict(env_prefix="VMRELAY_", env_nested_delimiter="__", extra="forbid")
+    model_config = SettingsConfigDict(
+        defer_build=True, env_prefix="VMRELAY_", env_nested_delimiter="__", extra="forbid"
+    )
 
     redis_url: str = "redis://127.0.0.1:6379/0"
     """Broker, result back end and journal."""

@@ -15,7 +15,7 @@ Told = Literal["succeeded", "failed", "cancelled", "rejected", "in-doubt", "batc
 class WebSettings(BaseModel):
     """``vmrelay web``: the HTTP API and the live page."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(defer_build=True, extra="forbid")
 
     address: str = "127.0.0.1"
     """Where it listens. Another address than this machine's own wants ``tokens_file``."""
@@ -38,7 +38,7 @@ class WebSettings(BaseModel):
 class WebhookSettings(BaseModel):
     """Where outcomes are told, by an HTTP POST that is signed."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(defer_build=True, extra="forbid")
 
     url: str
     """``https://…``; ``http://…`` is for tests and for what is on a network of its own."""

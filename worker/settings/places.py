@@ -12,7 +12,7 @@ HOST_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 class HostSettings(BaseModel):
     """One host of the inventory."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(defer_build=True, extra="forbid")
 
     uri: str
     """Hypervisor URI: ``vzsim://SOCKET`` or any libvirt URI. ``{state_dir}`` is filled in."""
@@ -47,7 +47,7 @@ class HostSettings(BaseModel):
 class NetworkSettings(BaseModel):
     """A migration network."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(defer_build=True, extra="forbid")
 
     max_migrations: int = Field(ge=0)
     """So many migrations use it at once."""
@@ -56,7 +56,7 @@ class NetworkSettings(BaseModel):
 class RuleSettings(BaseModel):
     """What planning has to keep, for all domains that a name or a pattern fits."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(defer_build=True, extra="forbid")
 
     domains: list[str] = Field(min_length=1)
     """Names; ``*`` and ``?`` stand for any text and any character."""

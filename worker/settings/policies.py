@@ -11,7 +11,7 @@ from worker.hypervisors.convergence import StallAction, StallPolicy
 class RetrySettings(BaseModel):
     """Retries inside a phase (seconds)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(defer_build=True, extra="forbid")
 
     tries: int = Field(default=5, ge=1)
     """So often a call with a transient error is made again, unless the error's row allows fewer."""
@@ -36,7 +36,7 @@ class RetrySettings(BaseModel):
 class StallSettings(BaseModel):
     """When a running perform counts as stalled, and what is done about it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(defer_build=True, extra="forbid")
 
     action: StallAction = StallAction.REPORT
     """``report``, ``abort``, ``suspend``, ``postcopy`` or ``downtime``, where the request names none.
@@ -60,7 +60,7 @@ class StallSettings(BaseModel):
 class AttemptSettings(BaseModel):
     """New attempts of a whole migration after a transient failure (seconds)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(defer_build=True, extra="forbid")
 
     maximum: int = Field(default=3, ge=1)
     """So many attempts in all, where the request names no number."""
@@ -75,7 +75,7 @@ class AttemptSettings(BaseModel):
 class AdmissionSettings(BaseModel):
     """Who starts next, and how many run at once."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(defer_build=True, extra="forbid")
 
     max_migrations: int | None = Field(default=None, ge=0)
     """So many run at once in all; no limit besides the hosts' and networks' where not given."""
@@ -94,7 +94,7 @@ class AdmissionSettings(BaseModel):
 class PlanningSettings(BaseModel):
     """Defaults of rebalancing and draining."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(defer_build=True, extra="forbid")
 
     ceiling_points: float = Field(default=10, ge=0, le=100)
     """How far above the mean of all hosts, in percentage points, a host may be before it is relieved."""
