@@ -75,14 +75,21 @@ def test_a_kept_demo_stays_up_and_says_how_to_use_and_stop_it() -> None:
         # Ten times the memory at four times the speed: there is a middle of perform to cancel in.
         simulated = simulated.replace("8192", "81920").replace('state_dir = "../../.vmrelay/simulator"', "")
         (directory / "simulator.toml").write_text(simulated)
-        config = {"VMRELAY_CONFIG": str(directory / "vmrelay.toml")}
+        page = free_port()
+        config = {"VMRELAY_CONFIG": str(directory / "vmrelay.toml"), "VMRELAY_WEB__PORT": str(page)}
         try:
             with Command(directory, "demo", "--keep", environment=config) as first:
                 assert first.ends() == 0, first.output
             found = holder(directory / ".vmrelay")
             assert found is not None
             assert found.ready
-            for text in (f"kill {found.pid}", "migrate web-1 beta", "simulator fault alpha", "/metrics"):
+            for text in (
+                f"kill {found.pid}",
+                "migrate web-1 beta",
+                "simulator fault alpha",
+                "/metrics",
+                f"http://127.0.0.1:{page}/ ",
+            ):
                 assert text in first.output
             with Command(directory, "demo", "--keep", environment=config) as second:
                 assert second.ends() == 0, second.output

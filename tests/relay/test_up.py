@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,14 +12,17 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from up_lab import VMRELAY, Command, folder, journal, processes, until, write_config
 
 from worker.cli.up_lock import held, holder
-from worker.cli.up_plan import embedded_port, others, role, shown
+from worker.cli.up_plan import embedded_port, others, role, shown, web, web_url
 from worker.embedded import EmbeddedRedis, answers, free_port
 from worker.errors import SettingsError, Unavailable
+from worker.runtime import assemble
+from worker.settings import Settings, WebSettings
 from worker.supervise import Child, Supervisor
 
 pytestmark = pytest.mark.timeout(240)
@@ -39,6 +43,8 @@ class Running:
 
     command: Command
     port: int
+    page: int = 0
+    """The port of the page."""
 
     @property
     def directory(self) -> Path:
@@ -52,15 +58,19 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
-    """Two simulated hosts, up, with a Procfile that names one thing more."""
+    """Two simulated hosts, up, with the page, and a Procfile that names one thing more."""
     with folder() as directory:
-        port = free_port()
-        write_config(directory, port)
+        port, page = free_port(), free_port()
+        write_config(directory, port, top=f"web.port = {page}\n")
         (directory / "Procfile").write_text(PROCFILE.format(python=sys.executable))
         with Command(directory, "up", "--exit-with-parent") as command:
-            command.says("vmrelay is up: 2 hosts (alpha, beta)")
-            yield Running(command, port)
+            command.says(f"page and API at http://127.0.0.1:{page}/")
+            yield Running(command, port, page)
             assert command.stop() == 0
+        said = command.output
+        ended = re.search(r"^vmrelay-web .*\] stopped", said, re.MULTILINE)
+        assert ended is not None
+        assert ended.start() < said.index("simulator alpha: stopped"), "what asks the relay ends before it"
 
 
 def vmrelay(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -83,6 +93,29 @@ def test_nothing_is_started_twice_and_the_procfile_adds_the_rest(running: Runnin
     words = [line.split() for line in processes(running.directory).values()]
     for wanted in (["agent", "alpha"], ["agent", "beta"], ["scheduler"], ["simulator", "alpha"], ["simulator", "beta"]):
         assert sum(wanted == line[2 : 2 + len(wanted)] for line in words) == 1, words
+
+
+def test_the_page_is_served_where_it_says(running: Running) -> None:
+    """When everything is up, the web API answers, though the Procfile has an application of the same name."""
+    with urlopen(f"http://127.0.0.1:{running.page}/readyz", timeout=60) as answer:
+        assert json.load(answer) == {"status": "ok"}
+    assert "vmrelay is up: 2 hosts (alpha, beta)" in running.command.output
+
+
+def test_a_taken_port_costs_the_page_alone(tmp_path: Path) -> None:
+    """Everything else starts, and it is said why there is no page; a Procfile's line for it starts none either."""
+    told: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        parts = assemble(Settings(state_dir=tmp_path, web=WebSettings(port=port)))
+        assert web(parts, told.append, ()) == []
+        procfile = tmp_path / "Procfile"
+        procfile.write_text("web: exec .venv/bin/vmrelay web\nmine: exec true\n")
+        assert [child.name for child in others(procfile, {("web",)})] == ["mine"]
+    assert f"127.0.0.1:{port} is taken" in told[0]
+    assert [child.name for child in web(parts, told.append, {"web"})] == ["vmrelay-web"]
+    assert web_url(parts, [web(parts, told.append, ())]) == f"http://127.0.0.1:{port}/"
+    assert len(told) == 1
 
 
 def test_a_second_one_is_refused_and_names_the_first(running: Running) -> None:
@@ -123,7 +156,7 @@ def start() -> Iterator[Callable[..., Running]]:
 
         def begin(port: int, **more: str) -> Running:
             write_config(directory, port, **more)
-            commands.append(Command(directory, "up", "--exit-with-parent"))
+            commands.append(Command(directory, "up", "--no-web", "--exit-with-parent"))
             return Running(commands[-1], port)
 
         yield begin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ def _passing() -> int:
     config = _config()
     with scratch() as folder:
         use(config, folder, free_port())
-        with stopping(Relay(folder, "--no-procfile", "--exit-with-parent")) as relay:
+        with stopping(Relay(folder, "--no-procfile", "--no-web", "--exit-with-parent")) as relay:
             wrong = run()
             if wrong:
                 click.echo(f"\nThe log ends with\n{relay.tail()}", err=True)
@@ -158,7 +159,16 @@ def _say_how_to_use_it(pid: int) -> None:
         click.echo(f"  {command} {arguments:<55} # {meaning}")
     for name, url in metrics_urls(parts.settings, parts.journal).items():
         click.echo(f"  curl {url:<40} # metrics of {name}")
+    if url := page_at(parts.settings.state_dir / "up.log"):
+        click.echo(f"  {url:<{len(command) + 56}} # the live page; the API is below {url}v1/")
     click.echo(f"Stop it, with a drain:\n  kill {pid}")
+
+
+def page_at(log: Path) -> str:
+    """Where the page is, as the relay said when it was up; empty where it serves none."""
+    said = log.read_text(errors="replace") if log.exists() else ""
+    found = re.search(r"vmrelay is up: .*, page and API at (\S+/)", said)
+    return found[1] if found else ""
 
 
 def own_name() -> str:

@@ -47,7 +47,7 @@ def _on_relay(stage: Stage) -> list[str]:
     from worker.cli.demo_relay import Relay, stopping, use
 
     use(stage.config, stage.folder / "state")
-    with stopping(Relay(stage.folder / "state", "--no-procfile", "--exit-with-parent")) as relay:
+    with stopping(Relay(stage.folder / "state", "--no-procfile", "--no-web", "--exit-with-parent")) as relay:
         wrong = _run(stage)
         if wrong:
             click.echo(f"\nThe log ends with\n{relay.tail()}", err=True)

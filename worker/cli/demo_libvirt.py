@@ -57,7 +57,7 @@ def _on_relay(stage: Stage, keep: bool) -> list[str]:
     from worker.cli.demo_relay import Relay, use
 
     use(stage.config, stage.folder / "state")
-    relay = Relay(stage.folder / "state", "--no-procfile", *(() if keep else ("--exit-with-parent",)))
+    relay = Relay(stage.folder / "state", "--no-procfile", *(() if keep else ("--no-web", "--exit-with-parent")))
     kept = False
     try:
         relay.start()

@@ -105,7 +105,7 @@ def demo(keep: bool) -> int:
         return _kept()
     with scratch() as folder:
         use(CONFIG, folder, free_port())
-        with stopping(Relay(folder, "--no-procfile", "--exit-with-parent")) as relay:
+        with stopping(Relay(folder, "--no-procfile", "--no-web", "--exit-with-parent")) as relay:
             wrong = _run()
             if wrong:
                 click.echo(f"\nThe log ends with\n{relay.tail()}", err=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +32,7 @@ REDIS_SECONDS = 60.0
 """How long the embedded Redis may take: it reads its file before it answers."""
 START_SECONDS = 60.0
 """How long one of vmrelay's own processes may take on a slow machine."""
+WEB = "web"
 STOP_SECONDS = 30.0
 """How long a process may take to end once it has nothing left to wait for."""
 
@@ -43,14 +47,19 @@ def own_command() -> list[str]:
     return [str(script)] if os.access(script, os.X_OK) else [sys.executable, "-P", "-m", "worker.cli.main"]
 
 
-def groups(parts: Runtime, procfile: Path | None, say: Callable[[str], None], pid: Pid) -> list[list[Child]]:
+def groups(
+    parts: Runtime, procfile: Path | None, say: Callable[[str], None], pid: Pid, *, serve: bool = False
+) -> list[list[Child]]:
     """The children in starting order; they stop in reverse: what asks first, then agents, Redis last.
 
-    Raises ``SettingsError``, and ``Unavailable`` where Redis or its port is not to be had.
+    With ``serve`` the web API is one of them, where that can be. Raises ``SettingsError``, and ``Unavailable`` where
+    Redis or its port is not to be had.
     """
     mine = [simulators(parts), [scheduler(parts, pid)], [agent(parts, name, pid) for name in parts.inventory]]
-    covered = {role(child.argv[len(own_command()) :]) for group in mine for child in group}
-    return [redis_server(parts, say), *mine, others(procfile, covered) if procfile else []]
+    covered = {role(child.argv[len(own_command()) :]) for group in mine for child in group} | {(WEB,)}
+    more = others(procfile, covered) if procfile else []
+    api = web(parts, say, {child.name for child in more}) if serve else []
+    return [redis_server(parts, say), *mine, api, more]
 
 
 # -- Redis ------------------------------------------------------------------------------------------
@@ -73,7 +82,7 @@ def redis_server(parts: Runtime, say: Callable[[str], None]) -> list[Child]:
     if answers(port):
         say(f"a Redis answers on port {port} already and is used; it is not stopped with the rest")
         return []
-    if _taken(port):
+    if _listens("127.0.0.1", port):
         raise Unavailable(
             f"port {port} of redis_url is taken by something that is no Redis (or wants a password); stop that, or "
             "choose another port with VMRELAY_REDIS_URL",
@@ -109,12 +118,6 @@ def shown(url: str) -> str:
     """A URL without user and password."""
     parsed = urlsplit(url)
     return parsed._replace(netloc=parsed.netloc.rpartition("@")[2]).geturl()
-
-
-def _taken(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
 
 
 # -- vmrelay's own processes ------------------------------------------------------------------------
@@ -188,6 +191,54 @@ def agent(parts: Runtime, name: str, pid: Pid) -> Child:
     hurry = settings.drain_abort_seconds + STOP_SECONDS
     mine = _own(f"agent-{name}", ["agent", name], ready, settings.drain_seconds + hurry, patience)
     return replace(mine, hurry=hurry)
+
+
+def web(parts: Runtime, say: Callable[[str], None], names: Collection[str]) -> list[Child]:
+    """The web API and its page, unless the extra is missing or its port is taken: everything else works without."""
+    settings = parts.settings.web
+    if missing := [name for name in ("fastapi", "jinja2", "uvicorn") if find_spec(name) is None]:
+        say(f"no web API and no page: the extra 'web' is not installed ({missing[0]}); pip install 'vmrelay[web]'")
+        return []
+    if settings.port and not _free(settings.address, settings.port):
+        say(
+            f"no web API and no page: {settings.address}:{settings.port} is taken by something else; stop that and "
+            "start 'vmrelay web', or choose another port with VMRELAY_WEB__PORT"
+        )
+        return []
+    ready = partial(_listens, settings.address, settings.port) if settings.port else None
+    # A Procfile beside the inventory may be somebody's whose own application is called so.
+    return [replace(_own(f"vmrelay-{WEB}" if WEB in names else WEB, [WEB], lambda: True, STOP_SECONDS), ready=ready)]
+
+
+def web_url(parts: Runtime, children: Sequence[Sequence[Child]]) -> str:
+    """Where the page is that these children serve; empty where none does, or its port is not known before."""
+    settings = parts.settings.web
+    serves = any(list(child.argv) == [*own_command(), WEB] for group in children for child in group)
+    return f"http://{_reached(settings.address)}:{settings.port}/" if serves and settings.port else ""
+
+
+def _reached(address: str) -> str:
+    """Where to reach what listens at an address on this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104 - compared, not bound
+    return f"[{host}]" if ":" in host else host
+
+
+def _free(address: str, port: int) -> bool:
+    """Whether somebody could listen there; an address that is none is left to whoever will."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((address, port))
+        except OSError as why:
+            return why.errno != errno.EADDRINUSE
+    return True
+
+
+def _listens(address: str, port: int) -> bool:
+    with suppress(OSError), socket.create_connection((_reached(address).strip("[]"), port), 1):
+        return True
+    return False
 
 
 def _lease(parts: Runtime, name: str) -> Mapping[str, Any] | None:
