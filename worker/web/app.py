@@ -16,6 +16,7 @@ from worker.runtime import Runtime
 from worker.web import batches, health, hosts, migrations
 from worker.web.desk import desk_for
 from worker.web.gate import Gate
+from worker.web.page import mount
 from worker.web.problems import Problem, on_error, on_http_error, on_invalid
 
 DESCRIPTION = """Move running virtual machines between hosts.
@@ -39,6 +40,7 @@ def create(parts: Runtime) -> FastAPI:
     app.state.parts = parts
     for room in (migrations, batches, hosts, health):
         app.include_router(room.router)
+    mount(app, desk)
     for kind in (RelayError, redis.RedisError):
         app.add_exception_handler(kind, on_error)
     app.add_exception_handler(HTTPException, on_http_error)

@@ -11,7 +11,7 @@ from worker.cli import batch_words, words
 from worker.cli.words import clean
 from worker.contract import RECOVER
 from worker.fleet.used import percent
-from worker.hints import hint, way_on
+from worker.hints import way_on
 from worker.hypervisors.base import Phase
 from worker.journal.batch import Batch
 from worker.journal.cordons import Cordon
@@ -133,22 +133,30 @@ def moving_item(record: Record) -> Item:
         **_basics(record),
         stage=now,
         phase=_phase(record),
+        doing=_doing(record),
         percent=done,
         percent_text="…" if done is None else f"{done} %",
         at="50%" if done is None else f"{done}%",
         rate=_figure(figures, "bandwidth_bytes_per_second", lambda n: f"{words.size(n)}/s"),
-        left=_figure(figures, "remaining_bytes", lambda n: f"{words.size(n)} left"),
-        downtime=_figure(figures, "expected_downtime_seconds", lambda n: f"downtime {words.duration(n)}"),
+        left=_figure(figures, "remaining_bytes", words.size),
+        downtime=_figure(figures, "expected_downtime_seconds", words.duration),
         since=record.started / 1000 if record.started else None,
         note=_note(record),
         **way_out(record),
-        can_cancel=not record.cancel,
         cancel_label=f"Cancel {clean(record.domain)}",
     )
 
 
 def _figure(figures: Mapping[str, Any], name: str, say: Any) -> str:  # noqa: ANN401 - a function
     return str(say(figures[name])) if figures.get(name) else ""
+
+
+def _doing(record: Record) -> str:
+    """The phase in a word or two, where the hosts are to be seen anyway."""
+    if record.state == "backoff":
+        return "next attempt follows"
+    phase = "recovery" if record.phase == RECOVER else record.phase
+    return f"{phase}, stopping" if record.cancel else phase
 
 
 def _phase(record: Record) -> str:
@@ -206,13 +214,11 @@ def held_up(record: Record, hosts: Mapping[str, Host]) -> str:
 
 def _ended(record: Record) -> Item:
     failed = record.outcome != "succeeded"
-    advice = hint(record.reason, record.error) if failed else ""
     return item(
         **_basics(record),
         outcome=record.outcome,
         code=record.reason if failed else "",
         error=clean(record.error) if failed else clean(record.warning),
-        hint=clean(advice),
         took=words.duration(record.seconds) if record.seconds is not None else "",
         downtime=words.duration(record.downtime_seconds) if record.downtime_seconds is not None else "",
         since=record.ended / 1000 if record.ended else None,
@@ -281,26 +287,29 @@ def _guests(host: Host, held: Sequence[Record]) -> Iterable[tuple[str, Item]]:
 
 
 def _guest(domain: str, told: Mapping[str, Any] | None, record: Record | None, host: str) -> Item:
-    arriving = record is not None and record.destination == host
     state = str(told["state"]) if told else "arriving"
     memory = words.size(told["memory_bytes"]) if told and told.get("memory_bytes") else ""
     return item(
         name=clean(domain),
         odd=state if state not in ("running", "arriving") else "",
         title=", ".join(filter(None, (clean(domain), state, memory))),
-        kind="arriving" if arriving else "leaving" if record and record.state == "active" else "",
+        kind=_kind(record, host) if record else "",
         hop=_hop(record, host) if record else "",
         href=link(record.id) if record else "",
     )
 
 
-def _hop(record: Record, host: str) -> str:
-    """Where a guest goes or comes from, and how far it is."""
-    done = share(record)
-    far = "" if done is None else f" {done} %"
+def _kind(record: Record, host: str) -> str:
     if record.state == "pending":
-        return f"waits for {clean(record.destination)}" if host == record.source else ""
-    return f"→ {clean(record.destination)}{far}" if host == record.source else f"← {clean(record.source)}{far}"
+        return "waits" if record.source == host else ""
+    return "leaving" if record.source == host else "arriving"
+
+
+def _hop(record: Record, host: str) -> str:
+    """Where a guest goes or comes from."""
+    if record.state == "pending":
+        return "waits" if host == record.source else ""
+    return f"→ {clean(record.destination)}" if host == record.source else f"← {clean(record.source)}"
 
 
 # -- batches ----------------------------------------------------------------------------------------------
