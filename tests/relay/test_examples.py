@@ -8,6 +8,7 @@ import re
 import subprocess
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from relay_lab import LARGE, PATIENCE, Relay, until
 
 from worker.embedded import free_port
 from worker.leash import leashed
+from worker.settings import WebhookSettings
+from worker.web.tokens import make
+from worker.webhooks.sender import post
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "deploy" / "examples"
@@ -76,6 +80,13 @@ class Browser:
         text = None if body is None else json.dumps(body).encode()
         return json.loads(self.open(path, text, {"Content-Type": "application/json"} if text else {})[1])
 
+    def events(self, path: str) -> Iterator[Any]:
+        """The data of server-sent events, until the stream ends."""
+        with urllib.request.urlopen(self.base + path, timeout=PATIENCE) as stream:  # noqa: S310
+            for line in stream:
+                if line.startswith(b"data: "):
+                    yield json.loads(line.removeprefix(b"data: "))
+
     def submit(self, path: str, times: int = 1, **fields: str) -> set[str]:
         """Fill in the form of a page and send it, several times at once; where that leads to."""
         filled = urlencode(dict(HIDDEN.findall(self.open(path)[1])) | fields).encode()
@@ -113,6 +124,19 @@ def serving(relay: Relay, name: str, port: int, *words: str, **more: str) -> Ite
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def serving_api(relay: Relay, port: int, tokens: Path) -> Iterator[None]:
+    """``vmrelay web`` on this relay, for those who have a token."""
+    relay.environment["VMRELAY_WEB__TOKENS_FILE"] = str(tokens)
+    relay.spawn("web", "web", "--port", str(port))
+    try:
+        until(lambda: "serving" in relay.log("web"), "vmrelay web serves")
+        yield
+    finally:
+        del relay.environment["VMRELAY_WEB__TOKENS_FILE"]
+        relay.kill("web")
 
 
 def asked_for(relay: Relay, domain: str) -> str:
@@ -190,3 +214,61 @@ def test_flask_moves_guests_over_celery(relay: Relay, tmp_path: Path) -> None:
     with serving(relay, "flask", port, "-m", "flask", "run", "--port", str(port), **told) as browser:
         moves(relay, browser, "progress", flask)
         assert "rejected: " in browser.open("/moves/3")[1]
+
+
+@pytest.mark.timeout(180)
+def test_fastapi_moves_guests_over_http(relay: Relay, tmp_path: Path) -> None:
+    """Its tests pass; a row outlives a relay that is away and a kill; events are handed on; a webhook tells the end."""
+    own_tests("fastapi", "-m", "unittest")
+    secret, token, tokens = tmp_path / "secret", tmp_path / "token", tmp_path / "tokens.toml"
+    secret.write_text("a secret of thirty-two characters\n")
+    secret.chmod(0o600)
+    token.write_text(make(tokens, "shop", "operate", speaks_for_others=True, expires=None, replace=False))
+    port, api = free_port(), free_port()
+    told = {
+        "RELAY_URL": f"http://127.0.0.1:{api}",
+        "RELAY_TOKEN_FILE": str(token),
+        "WEBHOOK_SECRET_FILE": str(secret),
+        "MOVES_DATABASE": str(tmp_path / "moves.sqlite"),
+        "MOVES_SYNC_SECONDS": "3600",  # each start syncs once; after that nothing but the webhook tells
+    }
+    start = ("-m", "uvicorn", "--factory", "main:application", "--port", str(port))
+
+    def wanted(guest: str, destination: str = "beta") -> dict[str, str]:
+        return {"key": str(uuid.uuid4()), "guest": guest, "destination": destination}
+
+    def state(browser: Browser, number: int) -> str:
+        (row,) = (each for each in browser.json("/moves") if each["id"] == number)
+        return str(row["state"])
+
+    large, small = relay.vm(memory_mib=LARGE), relay.vm()
+    with serving(relay, "fastapi", port, *start, **told) as browser, ThreadPoolExecutor(2) as clicks:
+        form = wanted(large)
+        (first,) = {answer["id"] for answer in clicks.map(lambda _: browser.json("/moves", form), range(2))}
+        assert "to be sent" in next(browser.events(f"/moves/{first}/events"))["text"]
+    with serving_api(relay, api, tokens), serving(relay, "fastapi", port, *start, **told) as browser:
+        ident = asked_for(relay, large)
+        for shown in browser.events(f"/moves/{first}/events"):
+            if "% copied" in shown["text"]:
+                relay.send("vmrelay.v1.cancel", migration=ident)
+        assert shown["over"]
+        assert "cancelled" in shown["text"]
+        record = relay.record(asked_for(relay, large))
+        assert record is not None
+        assert record.requested_by == "shop: somebody"
+
+        second = browser.json("/moves", wanted(small))["id"]
+        ident = asked_for(relay, small)
+        record = relay.wait(ident)
+        assert record.outcome == "succeeded"
+        before = until(lambda: (seen := state(browser, second)) != "unsent" and seen, "the answer is noted")
+        message = {"type": "migration.succeeded", "id": "1", "at": record.ended, "migration": record.document()}
+        for key, answered, then in (("somebody else's secret", 401, before), (secret.read_text(), 204, "succeeded")):
+            secret.write_text(key)
+            webhook = WebhookSettings(url=f"{browser.base}/webhook", secret_file=secret)
+            assert post(webhook, "1", message).status == answered
+            assert state(browser, second) == then
+
+        third = browser.json("/moves", wanted(small, "nowhere"))["id"]
+        until(lambda: state(browser, third) == "rejected", "refused")
+        assert "unknown host 'nowhere'" in browser.json(f"/moves/{third}")["text"]

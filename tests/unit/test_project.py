@@ -95,6 +95,20 @@ def test_examples_lock_what_they_ask_for_and_never_the_relay(lock: Path) -> None
     assert "vmrelay" not in locked
 
 
+def test_two_examples_share_a_file() -> None:
+    """Each example stands alone, so what Flask's and FastAPI's have in common is there twice, and the same."""
+    first, second = (ROOT / "deploy" / "examples" / name / "moves.py" for name in ("flask", "fastapi"))
+    assert first.read_text() == second.read_text()
+
+
+def test_an_example_that_does_not_exist_is_refused() -> None:
+    """A misspelt name is an error that says which there are."""
+    script = ROOT / "scripts" / "bootstrap-examples"
+    done = subprocess.run([script, "djang"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "there is no example application 'djang' (deploy/examples has django, fastapi, flask)" in done.stderr
+
+
 def test_the_smaller_lock_is_part_of_the_larger() -> None:
     """What runs in production is, version by version and hash by hash, what was tested."""
 
