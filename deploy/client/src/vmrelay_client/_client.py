@@ -174,6 +174,7 @@ class Client:
     def cancel(self, migration: str, *, requested_by: str = "", timeout: float = ANSWER_SECONDS) -> CancelAnswer:
         """Ask a migration to stop. What becomes of it is its outcome: see ``wait``.
 
+        ``requested_by`` is for Celery; over HTTP it is the token's name.
         Raises ``Rejected`` (``unknown-migration``), and ``Unavailable`` where no scheduler answered within ``timeout``
         seconds; over Celery the request waits for one then.
         """
@@ -198,10 +199,11 @@ class Client:
         ``goal`` limits the plan, ``migration`` holds fields for every migration of it, ``hold`` plans and waits for
         ``control(batch, "resume")``. Raises as ``migrate``.
         """
-        arguments = _given(
-            hosts=[hosts] if isinstance(hosts, str) else list(hosts),
-            **_bulk(requested_by, reason, priority, hold, goal, migration),
-        )
+        names = [hosts] if isinstance(hosts, str) else list(hosts)
+        if not names:
+            raise ValueError("name at least one host")
+        limits = {"kind": "drain", **goal} if goal else None
+        arguments = _given(hosts=names, **_bulk(requested_by, reason, priority, hold, limits, migration))
         return self._connector.submit_batch("drain", arguments, _key(idempotency_key))
 
     def rebalance(
@@ -215,8 +217,12 @@ class Client:
         hold: bool = False,
         migration: Mapping[str, Any] | None = None,
     ) -> Batch:
-        """Plan on live loads and move; ``goal`` is ``{"kind": "balance"}`` where not given. Otherwise as ``drain``."""
-        arguments = _given(**_bulk(requested_by, reason, priority, hold, goal, migration))
+        """Plan on live loads and move; the ``kind`` of ``goal`` is ``balance`` where it names none, or ``consolidate``.
+
+        The rest is as of ``drain``.
+        """
+        wanted = {"kind": "balance", **goal} if goal else None
+        arguments = _given(**_bulk(requested_by, reason, priority, hold, wanted, migration))
         return self._connector.submit_batch("rebalance", arguments, _key(idempotency_key))
 
     def batch(self, batch: str) -> Batch:

@@ -56,18 +56,31 @@ class OverHttp:
         return words.migration(self._post("/v1/migrations", arguments, key or new_id()))
 
     def submit_batch(self, kind: BatchKind, arguments: Arguments, key: str | None) -> Batch:
-        path = "/v1/rebalances" if kind == "rebalance" else f"/v1/hosts/{_name(arguments['hosts'][0])}/drain"
-        return words.batch(self._post(path, arguments, key or new_id()))
+        hosts = arguments.get("hosts", [])
+        path = "/v1/rebalances" if kind == "rebalance" else f"/v1/hosts/{_name(hosts[0])}/drain"
+        body = arguments if len(hosts) > 1 else {name: arguments[name] for name in arguments if name != "hosts"}
+        return words.batch(self._post(path, body, key or new_id()))
 
     def cancel(self, migration: str, requested_by: str, seconds: float) -> CancelAnswer:
-        body = {"requested_by": requested_by} if requested_by else {}
-        told = self._post(f"/v1/migrations/{_name(migration)}/cancel", body, timeout=seconds)
+        try:
+            told = self._post(f"/v1/migrations/{_name(migration)}/cancel", {}, timeout=seconds)
+        except Rejected as refusal:
+            if refusal.code not in ("too-late", "over"):
+                raise
+            now = self.look(migration)
+            return CancelAnswer(migration, refusal.code, now.state if now.over else now.phase or "")
         return CancelAnswer(migration, told["answer"], told.get("detail") or "")
 
     def control(self, arguments: Arguments, seconds: float) -> ControlAnswer:
-        body = {name: value for name, value in arguments.items() if name != "batch"}
-        told = self._post(f"/v1/batches/{_name(arguments['batch'])}/control", body, timeout=seconds)
-        return ControlAnswer(told["batch"], told["answer"], told["state"])
+        batch = str(arguments["batch"])
+        body = {name: value for name, value in arguments.items() if name not in ("batch", "requested_by")}
+        try:
+            told = self._post(f"/v1/batches/{_name(batch)}/control", body, timeout=seconds)
+        except Rejected as refusal:
+            if refusal.code not in words.CONTROL_ANSWERS:
+                raise
+            return ControlAnswer(batch, words.CONTROL_ANSWERS[refusal.code], self.look_batch(batch).state)
+        return ControlAnswer(batch, told["answer"], told["state"])
 
     def _post(
         self, path: str, body: Arguments, key: str | None = None, timeout: float | None = None

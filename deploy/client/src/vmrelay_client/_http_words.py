@@ -13,6 +13,9 @@ from vmrelay_client.types import Batch, Event, Migration, Problem, State
 
 SHARES = {"begin": 0, "prepare": 3, "perform": PERFORM_FROM, "finish": PERFORM_TO, "confirm": 97}
 """Where each phase begins, in percent of a migration: the same as over Celery."""
+CONTROL_ANSWERS = {"over": "over", "not-over": "over", "nothing-failed": "none"}
+"""What a batch answers over Celery where the API refuses."""
+_CONFLICTS = (IdempotencyConflict.code, "batch-exists")
 _RUNNING = ("active", "backoff")
 _OUTCOMES: Mapping[str, State] = {
     "succeeded": "succeeded",
@@ -88,7 +91,7 @@ def error(status: int, document: object, retry_after: str | None, what: str) -> 
             float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
         )
         return lost
-    return (IdempotencyConflict if code == IdempotencyConflict.code else Rejected)(message, code=code)
+    return (IdempotencyConflict if code in _CONFLICTS else Rejected)(message, code=code)
 
 
 def _named(document: Mapping[str, Any]) -> tuple[str, str]:
