@@ -254,12 +254,6 @@ def republish_overdue(parts: Runtime) -> None:
 
 
 @on_round
-def forget_ended(parts: Runtime) -> None:
-    """Drop what has expired from the index of ended migrations."""
-    parts.journal.forget_ended(parts.settings.keep_seconds)
-
-
-@on_round
 def watch_agents(parts: Runtime) -> None:
     """Which hosts have a live agent."""
     alive = parts.journal.agents(parts.inventory)

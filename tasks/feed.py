@@ -73,7 +73,6 @@ def move_batches(parts: Runtime) -> None:
             _move(parts, batch, until)
         except (KeyError, ValueError) as error:  # a batch of another version, say: the others must not wait for it
             logger.warning("batch not moved on", batch=batch.id, error=f"{type(error).__name__}: {error}"[:500])
-    parts.journal.forget_batches(parts.settings.keep_seconds)
 
 
 def _move(parts: Runtime, batch: Batch, until: float) -> None:

@@ -6,6 +6,7 @@ Celery imports this module (``worker.app``); whoever only wants the planner does
 import tasks.explained  # registers the tables that can be printed
 import tasks.feed  # registers itself with schedulers
 import tasks.filling
+import tasks.listing
 import tasks.reconcile  # registers itself with agents and schedulers
 import tasks.telling
 import tasks.turns  # noqa: F401 - and with schedulers

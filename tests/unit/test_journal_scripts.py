@@ -76,7 +76,7 @@ def test_a_rejected_request_holds_nothing(journal: Journal) -> None:
     assert record is not None
     assert (record.state, record.outcome, record.reason) == ("ended", "rejected", "x")
     assert journal.count("ended") == 1
-    journal.forget_ended(-1)
+    journal.forget(-1)
     assert journal.count("ended") == 0
 
 

@@ -218,11 +218,6 @@ class Batches(Scripts):
         raw = self.client.hgetall(self._key("batch-items"))
         return {cast(tuple[str, str], tuple(key.split(":"))): int(number) for key, number in raw.items()}
 
-    def forget_batches(self, keep_seconds: int) -> None:
-        """Drop expired batches from the index of ended ones."""
-        seconds, _ = self.client.time()
-        self.client.zremrangebyscore(self._key("batches", "ended"), "-inf", (seconds - keep_seconds) * 1000)
-
     def batch_events(
         self, ident: str, after: str = "0", block_seconds: float | None = None
     ) -> list[tuple[str, str, dict[str, Any]]]:

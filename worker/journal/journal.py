@@ -16,6 +16,7 @@ from worker.journal.batches import Batches
 from worker.journal.cordons import Cordons
 from worker.journal.glances import Glances
 from worker.journal.hosts import Hosts, domain_document
+from worker.journal.lists import Lists
 from worker.journal.looks import Looks
 from worker.journal.outcomes import Outcomes, Shown
 from worker.journal.queue import Queue
@@ -58,7 +59,7 @@ def _flat(fields: Fields) -> str:
     return json.dumps({name: str(value) for name, value in fields.items() if value is not None and value != ""})
 
 
-class Journal(Hosts, Batches, Cordons, Glances, Looks, Outcomes, Queue, Rolls, Webhooks):
+class Journal(Hosts, Lists, Batches, Cordons, Glances, Looks, Outcomes, Queue, Rolls, Webhooks):
     """Everything vmrelay remembers, behind one Redis client."""
 
     # -- the life of a migration ----------------------------------------------------------------
@@ -309,11 +310,6 @@ class Journal(Hosts, Batches, Cordons, Glances, Looks, Outcomes, Queue, Rolls, W
         pipe.zrange(self._key("doubt"), 0, 0, withscores=True)
         number, oldest = pipe.execute()
         return int(number), float(oldest[0][1]) / 1000 if oldest else None
-
-    def forget_ended(self, keep_seconds: int) -> None:
-        """Drop expired migrations from the index of ended ones."""
-        seconds, _ = self.client.time()
-        self.client.zremrangebyscore(self._key("ended"), "-inf", (seconds - keep_seconds) * 1000)
 
     def events(
         self, ident: str, after: str = "0", block_seconds: float | None = None

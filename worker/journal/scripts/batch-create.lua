@@ -15,5 +15,6 @@ if ARGV[3] ~= '' then
   redis.call('HSET', batch, 'expected', ARGV[4])
 end
 redis.call('ZADD', prefix .. 'batches', at, id)
+redis.call('ZADD', prefix .. 'batches:all', at, id)
 batch_event(id, 'created', cjson.decode(ARGV[5]))
 return {'OK'}

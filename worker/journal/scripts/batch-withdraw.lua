@@ -8,6 +8,7 @@ if redis.call('HGET', of_batch(batch), 'state') ~= 'paused' then return {'STALE'
 wait_no_more(source, destination)
 if redis.call('GET', prefix .. 'vm:' .. uuid) == id then redis.call('DEL', prefix .. 'vm:' .. uuid) end
 redis.call('DEL', record, record .. ':events')
+redis.call('ZREM', prefix .. 'all', id)
 local move = item(batch, n)
 item_back(batch, n, move)
 redis.call('HDEL', of_batch(batch, 'fates'), n)

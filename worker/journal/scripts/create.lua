@@ -20,6 +20,7 @@ store(fields)
 redis.call('HSET', record, 'state', 'pending', 'attempt', 0, 'epoch', 0, 'retries', 0, 'created', at,
   'submitter', ARGV[4])
 redis.call('ZADD', prefix .. 'pending', at, id)
+redis.call('ZADD', prefix .. 'all', at, id)
 local flow = flow_of(batch, fields.requested_by, fields.priority)
 redis.call('HSET', record, 'flow', flow)
 queue_up(id, flow, fields.source, fields.destination, at)

@@ -8,5 +8,6 @@ if not fields.batch and redis.call('EXISTS', of_batch(id)) == 1 then return {'TA
 if fields.batch and not item_turn(fields.batch, fields.item, id) then return {'STALE'} end
 store(fields)
 redis.call('HSET', record, 'state', 'ended', 'outcome', 'rejected', 'created', at, 'ended', at, 'attempt', 0)
+redis.call('ZADD', prefix .. 'all', at, id)
 over(at, ARGV[3], ARGV[4])
 return {'OK'}

@@ -12,6 +12,7 @@ store(fields)
 redis.call('HSET', record, 'flow', flow_of(fields.batch, fields.requested_by, fields.priority))
 take(fields.source, fields.destination)
 redis.call('ZADD', prefix .. 'active', at, id)
+redis.call('ZADD', prefix .. 'all', at, id)
 redis.call('ZADD', prefix .. 'outbox', at + tonumber(ARGV[8]), id)
 redis.call('HSET', record, 'state', 'active', 'attempt', ARGV[3], 'epoch', ARGV[4], 'retries', 0, 'created', at,
   'started', at, 'phase', 'recover', 'step', 'queued', 'host', ARGV[5], 'queued', exact(), 'baton', ARGV[6])

@@ -11,6 +11,7 @@
 --   active            zset    id -> last sign of life
 --   doubt             zset    id -> since when
 --   ended             zset    id -> when
+--   all               zset    id -> when it was asked for; every migration that is remembered (lists.py)
 --   unshown           zset    id -> when; ended, and AsyncResult does not show its result yet (outbox of results)
 --   outcomes          hash    JSON [driver, flags, outcome, reason] -> how many migrations ended so
 --   flagsets          set     the flag sets that are told apart there; later ones count as "other"
@@ -44,6 +45,7 @@
 --   roll:<id>:events  stream  its steps, as those of a migration
 --   batches           zset    id of a batch that has not finished -> since when
 --   batches:ended     zset    id -> when it finished
+--   batches:all       zset    id -> when it was asked for; every batch that is remembered
 --   batch-items       hash    "<kind>:<state>" -> how many moves of batches ended so
 --   b:<id>            hash    one batch: kind, state, request, counts (fields: worker/journal/batches.py)
 --   b:<id>:items      hash    n -> JSON of the move: domain, uuid, source, destination, after, planned; or left, why
