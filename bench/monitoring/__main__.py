@@ -33,9 +33,11 @@ SIZES = (2048, 6144, 4096, 8192, 3072, 12288)
 GUESTS = 12
 HELD = 40
 """Simulated seconds: two real ones."""
+PICTURE_RATE = 10.0
+"""Seconds over which rates are taken in a picture."""
 SHOWN = {
     "vmrelay-overview": ("Now", "What came of them", "How long it takes"),
-    "vmrelay-host": ("Moves", "Its phases"),
+    "vmrelay-workers": ("Agents and schedulers", "Phase messages"),
 }
 """Which rows of which dashboard are drawn."""
 
@@ -101,8 +103,9 @@ def _nan(line: dashboards.Line) -> bool:
 
 
 def draw(stage: Stage, span: Span, folder: Path) -> None:
-    """Write a picture of each dashboard that is shown."""
+    """Write a picture of each dashboard that is shown, as it was when most was moving."""
     folder.mkdir(parents=True, exist_ok=True)
+    span = Span(span.start, busiest(stage, span), span.interval, rate=PICTURE_RATE)
     for each in dashboards.load():
         if rows := SHOWN.get(each["uid"]):
             known = dashboards.variables(each, stage.prometheus, span)
@@ -110,6 +113,14 @@ def draw(stage: Stage, span: Span, folder: Path) -> None:
             file = folder / f"preview-{each['uid'].removeprefix('vmrelay-')}.svg"
             file.write_text(drawn, encoding="utf-8")
             print(f"drawn: {file}")
+
+
+def busiest(stage: Stage, span: Span) -> float:
+    """When most migrations ran, in the later half."""
+    running = "sum(vmrelay_running_migrations)"
+    half = (span.start + span.end) / 2
+    ((_, points),) = stage.prometheus.query_range(running, half, span.end, span.interval)
+    return max(points, key=lambda point: (point[1], point[0]))[0]
 
 
 def keep(stage: Stage, load: Load, folder: Path) -> None:

@@ -203,15 +203,25 @@ def stat(panel: Json, lines: Sequence[Line], span: Span, box: Box) -> Iterator[s
 
 
 def rows(panel: Json, lines: Sequence[Line], span: Span, box: Box) -> Iterator[str]:
-    """A table: labels, and the value at the right."""
-    order = panel["transformations"][0]["options"]["indexByName"]
-    names = [name for name in sorted(order, key=lambda name: int(order[name])) if name != "Value"]
-    for number, line in enumerate(lines[: int(box.height // 19)]):
-        y = box.y + 12 + 19 * number
-        cells = "  ".join(line.labels.get(name, "") or "-" for name in names)
-        yield text(box.x + 10, y, short(cells, int((box.width - 70) / LETTER)), "ink small")
+    """A table: labels in columns, and the value at the right; the highest first."""
+    options = panel["transformations"][0]["options"]
+    order, names = options["indexByName"], options["renameByName"]
+    labels = [name for name in sorted(order, key=lambda name: int(order[name])) if name != "Value"]
+    # The last label is short: an outcome or a code; the first one takes the room.
+    starts = [box.x + 10 + (box.width - 70) * part for part in ((0, 0.62) if len(labels) > 1 else (0,))]
+    if panel["title"] == "Why not":
+        starts = [box.x + 10, box.x + 90]
+    head = box.y + 8
+    for x, label in zip(starts, labels, strict=True):
+        yield text(x, head, names.get(label, label), "dim small")
+    yield text(box.x + box.width - 12, head, names.get("Value", "Value"), "dim small", "end")
+    ordered = sorted(lines, key=lambda line: -line.last)
+    for number, line in enumerate(ordered[: int((box.height - 20) // 19)]):
+        y = head + 21 + 19 * number
+        yield tag("line", x1=box.x + 10, x2=box.x + box.width - 10, y1=y - 14, y2=y - 14, class_="grid")
+        for x, label in zip(starts, labels, strict=True):
+            yield text(x, y, short(line.labels.get(label, "") or "-", int((box.width - 70) / LETTER)), "ink small")
         yield text(box.x + box.width - 12, y, shown(line.last, unit_of(panel)), "strong small", "end")
-        yield tag("line", x1=box.x + 10, x2=box.x + box.width - 10, y1=y + 6, y2=y + 6, class_="grid")
 
 
 def gauge(panel: Json, lines: Sequence[Line], span: Span, box: Box) -> Iterator[str]:

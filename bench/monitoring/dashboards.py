@@ -62,6 +62,8 @@ class Asked:
 
     dashboard: str
     panel: Json
+    written: str
+    """As the panel has it, with its variables."""
     expr: str
     lines: Sequence[Line]
 
@@ -131,7 +133,7 @@ def ask(dashboard: Json, prometheus: Prometheus, span: Span) -> Iterator[Asked]:
     for panel in panels(dashboard):
         for target in panel["targets"]:
             expr = filled(target["expr"], known)
-            yield Asked(dashboard["title"], panel, expr, answered(prometheus, target, expr, span))
+            yield Asked(dashboard["title"], panel, target["expr"], expr, answered(prometheus, target, expr, span))
 
 
 def answered(prometheus: Prometheus, target: Json, expr: str, span: Span) -> list[Line]:

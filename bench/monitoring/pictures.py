@@ -45,10 +45,10 @@ def picture(dashboard: Json, answers: Iterable[Asked], span: Span, rows: Sequenc
         inside = _row(dashboard["panels"], row)
         top = inside[0]["gridPos"]["y"]
         parts.append(text(MARGIN + 2, y + 14, row.replace("$host", host), "strong"))
-        y += 24
+        y += 22
         for panel in inside:
             parts += _panel(panel, found.get(panel["id"], []), span, y - top * UNIT)
-        y += max(panel["gridPos"]["y"] + panel["gridPos"]["h"] - top for panel in inside) * UNIT
+        y += max(panel["gridPos"]["y"] + panel["gridPos"]["h"] - top for panel in inside) * UNIT + 10
     return page(WIDTH, y + MARGIN, f"{dashboard['title']}: {CAPTION}", parts)
 
 

@@ -26,6 +26,8 @@ def shown(value: float, unit: str) -> str:
         return "-"
     if unit == "percentunit":
         return f"{value * 100:.4g} %"
+    if unit == "cpm":
+        return f"{value:.3g}/min"
     scale = SCALES.get({"binBps": "bytes"}.get(unit, unit))
     if scale is None or value == 0:
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
@@ -48,7 +50,7 @@ def rows(answers: Iterable[Asked]) -> Iterator[tuple[str, str, str]]:
     for asked in answers:
         title = str(asked.panel["title"])
         unit = str(asked.panel["fieldConfig"]["defaults"]["unit"])
-        yield ("" if title == before else title), cell(asked.lines, unit), asked.expr
+        yield ("" if title == before else title), cell(asked.lines, unit), asked.written
         before = title
 
 

@@ -29,7 +29,7 @@ PANELS = [
     pytest.param(each, panel, id=f"{each['uid']}: {panel['title']}") for each in DASHBOARDS for panel in panels(each)
 ]
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-UNITS = {"none", "s", "bytes", "binBps", "percentunit", "ops", "dateTimeFromNow"}
+UNITS = {"none", "cpm", "s", "bytes", "binBps", "percentunit", "ops", "dateTimeFromNow"}
 VALUES = {"job": "(vmrelay)", "flags": ".*", "driver": ".*", "host": "alpha", "redis": "(a)"}
 COLOURS = {"green", "yellow", "red", "blue", "purple", "text"}
 OF_REDIS = "redis_"
@@ -117,7 +117,8 @@ def test_a_panel_says_what_it_shows(dashboard: Json, panel: Json) -> None:
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda each: each["uid"])
 def test_variables_are_filled_by_what_there_is(dashboard: Json) -> None:
     """A data source, then label_values() that are asked again with another range; each is used, none is missing."""
-    source, *others = dashboard["templating"]["list"]
+    source, *others, runbooks = dashboard["templating"]["list"]
+    assert (runbooks["name"], runbooks["type"], runbooks["hide"]) == ("runbooks", "constant", 2)
     assert (source["name"], source["type"], source["query"]) == ("datasource", "datasource", "prometheus")
     names = [variable["name"] for variable in others]
     assert names[0] == "job"
@@ -152,6 +153,25 @@ def selectors(expr: str) -> Iterator[tuple[str, str]]:
     for name, matchers in re.findall(r"\b((?:vmrelay|relay|outcome|process|redis|up)[\w:]*)(\{[^}]*\})?", expr):
         if matchers or ":" in name:
             yield name, matchers
+
+
+def test_links_lead_somewhere() -> None:
+    """Runbooks of panels and dashboards of alerts and panels exist; every alert's runbook stands at some panel."""
+    told = {link["url"] for each in DASHBOARDS for panel in panels(each) for link in panel.get("links", [])}
+    books = {url.removeprefix("${runbooks}/") for url in told}
+    assert all((ROOT / "docs/runbooks" / book).is_file() for book in books)
+    groups = yaml.safe_load((ROOT / "deploy/prometheus/rules/alerts.yml").read_text())["groups"]
+    alerts = [rule for group in groups for rule in group["rules"] if "alert" in rule]
+    assert {f"{alert['alert']}.md" for alert in alerts} <= books
+    uids = {each["uid"] for each in DASHBOARDS}
+    shown = [alert["annotations"]["dashboard_url"] for alert in alerts]
+    shown += [
+        link["url"]
+        for each in DASHBOARDS
+        for panel in panels(each)
+        for link in panel["fieldConfig"]["defaults"].get("links", [])
+    ]
+    assert {re.sub(r"^/d/([\w-]+).*", r"\1", url) for url in shown} <= uids
 
 
 def test_provisioning_names_what_there_is() -> None:

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from batches import BATCHES
+from classic import document
 from host import ONE_HOST
-from kit import document
 from objectives import OBJECTIVES
 from overview import OVERVIEW
 from workers import WORKERS

@@ -90,8 +90,8 @@ MOVES = Row(
     [
         Panel(
             "Moves that ended",
-            "By what became of them, in each interval of the graph.",
-            "none",
+            "By what became of them, per minute.",
+            "cpm",
             [Query(kept(ITEMS, "outcome"), "{{outcome}}")],
             width=12,
             stacked=True,
@@ -153,6 +153,7 @@ QUEUE = Row(
             "s",
             [Query(highest("vmrelay_pending_oldest_seconds", "priority"), "{{priority}}")],
             limits=((300, YELLOW), (900, RED)),
+            runbook="VmrelayQueueTooOld",
         ),
         Panel(
             "Slots of migration networks",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kit import BLUE, GREEN, RED, YELLOW, Dashboard, Panel, Query, Row
-from queries import HOST, JOB, highest, more, or_zero, quantile, rate, total
+from queries import HOST, JOB, each_minute, highest, or_zero, quantile, rate, total
 
 HERE = 'host="$host"'
 YES_NO = (("0", "no", RED), ("1", "yes", GREEN))
@@ -22,6 +22,7 @@ STATE = Row(
             base=RED,
             limits=((1, GREEN),),
             words=(("0", "away", RED), ("1", "there", GREEN)),
+            runbook="VmrelayAgentLost",
         ),
         Panel(
             "Hypervisor answers",
@@ -34,6 +35,7 @@ STATE = Row(
             base=RED,
             limits=((1, GREEN),),
             words=YES_NO,
+            runbook="VmrelayHypervisorSilent",
         ),
         Panel(
             "Cordoned",
@@ -75,6 +77,7 @@ STATE = Row(
             height=4,
             kind="stat",
             limits=((1, RED),),
+            runbook="VmrelayMigrationWaitsForHost",
         ),
     ],
 )
@@ -118,6 +121,7 @@ MOVES = Row(
             ],
             colours=(("sent", GREEN), ("dirtied", RED)),
             width=12,
+            runbook="VmrelayMigrationMakesNoProgress",
         ),
         Panel(
             "Left to send",
@@ -148,22 +152,26 @@ PHASES = Row(
         Panel(
             "Phases that ended",
             "How many of each, and how. A phase that failed is undone by those that follow.",
-            "none",
-            [Query(more("vmrelay_phase_duration_seconds_count", "phase, outcome", HERE), "{{phase}} {{outcome}}")],
+            "cpm",
+            [
+                Query(
+                    each_minute("vmrelay_phase_duration_seconds_count", "phase, outcome", HERE), "{{phase}} {{outcome}}"
+                )
+            ],
             stacked=True,
         ),
         Panel(
             "Retries",
             "Calls to this hypervisor that were made again, by class of error.",
-            "none",
-            [Query(or_zero(more("vmrelay_retries_total", "class", HERE), "class"), "{{class}}")],
+            "cpm",
+            [Query(or_zero(each_minute("vmrelay_retries_total", "class", HERE), "class"), "{{class}}")],
             stacked=True,
         ),
         Panel(
             "Recovered here",
             "What its agent did about interrupted attempts.",
-            "none",
-            [Query(or_zero(more("vmrelay_recovery_actions_total", "action", HERE), "action"), "{{action}}")],
+            "cpm",
+            [Query(or_zero(each_minute("vmrelay_recovery_actions_total", "action", HERE), "action"), "{{action}}")],
             stacked=True,
         ),
         Panel(

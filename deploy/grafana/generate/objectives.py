@@ -56,7 +56,7 @@ def left(title: str, description: str, expr: str) -> Panel:
 
 def burn(metric: str, window: str, budget: str) -> Query:
     """How many times faster than allowed a budget is used up, by a recorded ratio of bad ones."""
-    return Query(f"{of(f'relay:{metric}:ratio{window}')} / {budget}", f"{{{{job}}}} {window}")
+    return Query(f"{of(f'relay:{metric}{window}')} / {budget}", f"{{{{job}}}} {window}")
 
 
 SHARES = Row(
@@ -97,15 +97,16 @@ BUDGETS = Row(
             "Failures: burn rate",
             "How many times faster than allowed migrations fail. At 14.4 an hour uses up 2 % of a budget of 30 days.",
             "none",
-            [burn("vmrelay_migrations_failed", window, BUDGET) for window in ("1h", "6h")],
+            [burn("vmrelay_migrations_total:failed_ratio", window, BUDGET) for window in ("1h", "6h")],
             width=9,
             limits=((6, YELLOW), (14.4, RED)),
             decimals=1,
+            runbook="VmrelayErrorBudgetBurns",
         ),
         Panel(
             "Failures, by error code",
-            "Migrations that failed, in each interval of the graph.",
-            "none",
+            "Migrations that failed, per minute.",
+            "cpm",
             [Query(or_zero(kept(ENDED, "reason", FAILED), "reason"), "{{reason}}")],
             width=9,
             stacked=True,
@@ -119,10 +120,11 @@ BUDGETS = Row(
             "Downtime: burn rate",
             "How many times faster than allowed guests stand still for more than a second.",
             "none",
-            [burn("vmrelay_downtime_over_1s", window, DOWNTIME_BUDGET) for window in ("30m", "6h")],
+            [burn("vmrelay_downtime_seconds:over_1s_ratio", window, DOWNTIME_BUDGET) for window in ("30m", "6h")],
             width=9,
             limits=((6, YELLOW), (14.4, RED)),
             decimals=1,
+            runbook="VmrelayDowntimeBudgetBurns",
         ),
         Panel(
             "Oldest in the queue, of what is allowed",
@@ -137,6 +139,7 @@ BUDGETS = Row(
             ],
             width=9,
             limits=((0.5, YELLOW), (1, RED)),
+            runbook="VmrelayQueueTooOld",
         ),
     ],
 )

@@ -7,9 +7,9 @@ from queries import (
     DRIVER,
     FLAGS,
     JOB,
+    each_minute,
     highest,
     kept,
-    more,
     most,
     or_zero,
     quantile,
@@ -41,7 +41,7 @@ NOW = Row(
             base=BLUE,
         ),
         Panel(
-            "Waiting for slots",
+            "Waiting",
             "Accepted, and not started yet: source, destination or a network has no room.",
             "none",
             [Query(or_zero(total("vmrelay_pending_migrations", "")))],
@@ -51,7 +51,7 @@ NOW = Row(
             base=BLUE,
         ),
         Panel(
-            "Oldest waits for",
+            "Oldest waits",
             "How long ago the oldest migration in the queue for slots was asked for.",
             "s",
             [Query(or_zero(highest("vmrelay_pending_oldest_seconds", "")))],
@@ -59,6 +59,7 @@ NOW = Row(
             height=4,
             kind="stat",
             limits=((300, YELLOW), (900, RED)),
+            runbook="VmrelayQueueTooOld",
         ),
         Panel(
             "In doubt",
@@ -69,6 +70,7 @@ NOW = Row(
             height=4,
             kind="stat",
             limits=((1, RED),),
+            runbook="VmrelayMigrationInDoubt",
         ),
         Panel(
             "Agents away",
@@ -79,9 +81,10 @@ NOW = Row(
             height=4,
             kind="stat",
             limits=((1, RED),),
+            runbook="VmrelayAgentLost",
         ),
         Panel(
-            "Moved, of those not cancelled",
+            "Moved",
             "Succeeded / (succeeded + failed) over the chosen time. Refused and cancelled migrations do not count.",
             "percentunit",
             [
@@ -100,9 +103,10 @@ NOW = Row(
             limits=((0.95, YELLOW), (0.99, GREEN)),
             decimals=1,
             none="none ended",
+            runbook="VmrelayMigrationsFail",
         ),
         Panel(
-            "Downtime, 95 of 100",
+            "Downtime p95",
             "How long guests stood still at most, 95 of 100 of those that moved in the chosen time.",
             "s",
             [Query(quantile(0.95, "vmrelay_downtime_seconds", "", *DRIVEN, window="$__range"), once=True)],
@@ -113,8 +117,8 @@ NOW = Row(
             none="none moved",
         ),
         Panel(
-            "Moves now at",
-            "What all hosts together send for the performs that run.",
+            "Sent now",
+            "What all hosts together send for the performs that run; 0 where the hypervisor does not tell (Virtuozzo).",
             "binBps",
             [Query(total("vmrelay_perform_bandwidth_bytes_per_second", ""))],
             width=3,
@@ -130,8 +134,8 @@ ENDS = Row(
     [
         Panel(
             "By outcome",
-            "Migrations that ended, in each interval of the graph.",
-            "none",
+            "Migrations that ended, per minute.",
+            "cpm",
             [Query(kept(ENDED, "outcome", *CHOSEN), "{{outcome}}")],
             width=12,
             stacked=True,
@@ -140,7 +144,7 @@ ENDS = Row(
         Panel(
             "Succeeded, by flag set",
             "Which kinds of migration end well: the flags that were in force, sorted.",
-            "none",
+            "cpm",
             [Query(kept(ENDED, "flags", MOVED, *CHOSEN), "{{flags}}")],
             width=12,
             stacked=True,
@@ -169,6 +173,7 @@ ENDS = Row(
             kind="table",
             columns=(("outcome", "outcome"), ("reason", "reason"), ("Value", "migrations")),
             base=GREY,
+            runbook="VmrelayMigrationsFail",
         ),
     ],
 )
@@ -228,24 +233,24 @@ TROUBLE = Row(
         Panel(
             "Retries inside a phase",
             "Calls to a hypervisor that were made again, by class of error.",
-            "none",
-            [Query(or_zero(more("vmrelay_retries_total", "class", *DRIVEN), "class"), "{{class}}")],
+            "cpm",
+            [Query(or_zero(each_minute("vmrelay_retries_total", "class", *DRIVEN), "class"), "{{class}}")],
             stacked=True,
         ),
         Panel(
             "Recoveries",
             "What was done about attempts that nobody carried on any more.",
-            "none",
-            [Query(or_zero(more("vmrelay_recovery_actions_total", "action", *DRIVEN), "action"), "{{action}}")],
+            "cpm",
+            [Query(or_zero(each_minute("vmrelay_recovery_actions_total", "action", *DRIVEN), "action"), "{{action}}")],
             stacked=True,
         ),
         Panel(
             "Attempts that did not move the guest",
             "again: another attempt follows; gave-up: the migration failed; in-doubt: an operator is asked.",
-            "none",
+            "cpm",
             [
                 Query(
-                    or_zero(more("vmrelay_attempts_total", "result", UNMOVED, *DRIVEN), "result"),
+                    or_zero(each_minute("vmrelay_attempts_total", "result", UNMOVED, *DRIVEN), "result"),
                     "{{result}}",
                 )
             ],
@@ -254,9 +259,10 @@ TROUBLE = Row(
         Panel(
             "Stalls",
             "Performs that would not come to an end by themselves, by kind.",
-            "none",
-            [Query(or_zero(more("vmrelay_stalls_total", "kind", *DRIVEN), "kind"), "{{kind}}")],
+            "cpm",
+            [Query(or_zero(each_minute("vmrelay_stalls_total", "kind", *DRIVEN), "kind"), "{{kind}}")],
             stacked=True,
+            runbook="VmrelayMigrationMakesNoProgress",
         ),
         Panel(
             "In doubt",
@@ -264,6 +270,7 @@ TROUBLE = Row(
             "none",
             [Query(or_zero(highest("vmrelay_in_doubt_migrations", "")), "in doubt")],
             limits=((1, RED),),
+            runbook="VmrelayMigrationInDoubt",
         ),
         Panel(
             "Longest in doubt",
@@ -271,6 +278,7 @@ TROUBLE = Row(
             "s",
             [Query(or_zero(highest("vmrelay_in_doubt_oldest_seconds", "")), "oldest")],
             limits=((60, RED),),
+            runbook="VmrelayMigrationInDoubt",
         ),
     ],
 )
@@ -280,14 +288,14 @@ DATA = Row(
     [
         Panel(
             "Sent by each host",
-            "How fast the performs that run now send from the host.",
+            "How fast the performs that run now send from the host; 0 where its hypervisor does not tell (Virtuozzo).",
             "binBps",
             [Query(total("vmrelay_perform_bandwidth_bytes_per_second", "host"), "{{host}}")],
             link=("This host", "/d/vmrelay-host?var-host=${__field.labels.host}"),
         ),
         Panel(
             "Left to send",
-            "What the performs that run now have yet to send from each host.",
+            "What the performs that run now have yet to send; 0 where the hypervisor does not tell (Virtuozzo).",
             "bytes",
             [Query(total("vmrelay_perform_remaining_bytes", "host"), "{{host}}")],
             link=("This host", "/d/vmrelay-host?var-host=${__field.labels.host}"),

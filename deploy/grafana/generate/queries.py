@@ -37,23 +37,28 @@ def rate(metric: str, by: str, *matchers: str, window: str = WINDOW) -> str:
     return f"sum by ({by}) (rate({of(metric, *matchers)}[{window}]))"
 
 
-def more(metric: str, by: str, *matchers: str, window: str = WINDOW) -> str:
-    """By how much a counter of processes rose."""
-    return f"sum by ({by}) (increase({of(metric, *matchers)}[{window}]))"
+def more(metric: str, by: str, *matchers: str) -> str:
+    """By how much a counter of processes rose over the dashboard's range."""
+    return f"sum by ({by}) (increase({of(metric, *matchers)}[$__range]))"
 
 
-def kept(metric: str, by: str, *matchers: str, window: str = WINDOW) -> str:
-    """By how much a counter of the journal rose, in each interval of a graph.
+def each_minute(metric: str, by: str, *matchers: str) -> str:
+    """How fast a counter of processes rises, per minute."""
+    return f"60 * {rate(metric, by, *matchers)}"
+
+
+def kept(metric: str, by: str, *matchers: str) -> str:
+    """How fast a counter of the journal rises, per minute.
 
     The leading scheduler alone shows it, and another one goes on where it was: the recorded ``relay:…:max`` is one
     series over all of that. It never begins anew, so sums may be taken first, and the first event of a new error code
     counts. The subquery's resolution is the interval at which Prometheus evaluates rules.
     """
-    return f"increase((sum by ({by}) ({of(f'relay:{metric}:max', *matchers)}))[{window}:])"
+    return f"60 * rate((sum by ({by}) ({of(f'relay:{metric}:max', *matchers)}))[$__rate_interval:])"
 
 
 def since(metric: str, by: str, *matchers: str) -> str:
-    """The same since the beginning of the dashboard's range, exactly; all there is where nothing is older than that."""
+    """By how much it rose over the dashboard's range, exactly; all there is where Prometheus has nothing older."""
     now = f"sum by ({by}) ({of(f'relay:{metric}:max', *matchers)})"
     before = f"sum by ({by}) ({of(f'relay:{metric}:max', *matchers)} offset $__range)"
     return f"({now} - {before} or {now})"
@@ -76,11 +81,9 @@ def quantiles(metric: str, *shares: float, matchers: tuple[str, ...] = ()) -> li
     return [Query(quantile(share, metric, "", *matchers), f"p{share * 100:g}") for share in shares]
 
 
-def within(metric: str, bound: str, by: str = "", *matchers: str, window: str = "$__range") -> str:
-    """Which share of what a histogram saw was no more than a bucket's bound."""
-    labels = by or "job"
-    good = more(f"{metric}_bucket", labels, f'le="{bound}"', *matchers, window=window)
-    return ratio(good, more(f"{metric}_count", labels, *matchers, window=window))
+def within(metric: str, bound: str) -> str:
+    """Which share of what a histogram saw over the dashboard's range was no more than a bucket's bound."""
+    return ratio(more(f"{metric}_bucket", "job", f'le="{bound}"'), more(f"{metric}_count", "job"))
 
 
 def most(number: int, expr: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kit import GREEN, GREY, RED, YELLOW, Dashboard, Panel, Query, Row, Variable
-from queries import JOB, highest, kept, more, of, or_zero, quantile, rate, total
+from queries import JOB, each_minute, highest, kept, more, of, or_zero, quantile, rate, total
 
 REDIS = Variable("redis", "Redis exporter", "label_values(redis_up, instance)")
 CHOSEN_REDIS = 'instance=~"$redis"'
@@ -22,7 +22,7 @@ NOW = Row(
             "Agents and schedulers that answered the last scrape.",
             "none",
             [Query("sum({})".format(of("up")))],
-            width=4,
+            width=3,
             height=4,
             kind="stat",
             base=RED,
@@ -33,39 +33,67 @@ NOW = Row(
             "Processes that Prometheus knows and did not reach.",
             "none",
             [Query(or_zero("count({} == 0)".format(of("up"))))],
-            width=4,
+            width=3,
             height=4,
             kind="stat",
             limits=((1, RED),),
+            runbook="VmrelayMetricsMissing",
         ),
         Panel(
             "Agents away",
             "Hosts whose agent does not hold its lease.",
             "none",
             [Query(or_zero("count({} == 0)".format(highest("vmrelay_agent_up", "job, host"))))],
-            width=4,
+            width=3,
             height=4,
             kind="stat",
             limits=((1, RED),),
+            runbook="VmrelayAgentLost",
+        ),
+        Panel(
+            "Leads",
+            "Schedulers that lead. Exactly one must: with none, nothing is admitted and no batch goes on.",
+            "none",
+            [Query(or_zero(total("vmrelay_scheduler_leads", "")))],
+            width=3,
+            height=4,
+            kind="stat",
+            base=RED,
+            limits=((1, GREEN), (2, RED)),
+            runbook="VmrelayNoSchedulerLeads",
+        ),
+        Panel(
+            "Redis answers",
+            "Whether Redis did what the schedulers asked of it in their last rounds.",
+            "none",
+            [Query("min({})".format(of("vmrelay_redis_up")))],
+            width=3,
+            height=4,
+            kind="stat",
+            base=RED,
+            limits=((1, GREEN),),
+            words=(("0", "no", RED), ("1", "yes", GREEN)),
+            runbook="VmrelayRedisAway",
         ),
         Panel(
             "Redis persists",
             "Whether Redis would keep what it was told if it crashed now. vmrelay doctor says why not.",
             "none",
             [Query("min({})".format(of("vmrelay_redis_persists")))],
-            width=4,
+            width=3,
             height=4,
             kind="stat",
             base=RED,
             limits=((1, GREEN),),
             words=(("0", "no", RED), ("1", "yes", GREEN)),
+            runbook="VmrelayRedisDoesNotPersist",
         ),
         Panel(
             "Messages sent again",
             "Phase messages that nobody took in time, over the chosen time. Some are normal after a restart.",
             "none",
-            [Query(or_zero(more("vmrelay_republished_messages_total", "job", window="$__range")), once=True)],
-            width=4,
+            [Query(or_zero(more("vmrelay_republished_messages_total", "job")), once=True)],
+            width=3,
             height=4,
             kind="stat",
             decimals=0,
@@ -75,8 +103,8 @@ NOW = Row(
             "Interrupted attempts",
             "Attempts that nobody carried on any more, over the chosen time.",
             "none",
-            [Query(or_zero(more("vmrelay_interrupted_attempts_total", "job", window="$__range")), once=True)],
-            width=4,
+            [Query(or_zero(more("vmrelay_interrupted_attempts_total", "job")), once=True)],
+            width=3,
             height=4,
             kind="stat",
             decimals=0,
@@ -98,6 +126,7 @@ PROCESSES = Row(
             base=RED,
             limits=((1, GREEN),),
             words=(("0", "away", RED), ("1", "there", GREEN)),
+            runbook="VmrelayAgentLost",
         ),
         Panel(
             "Hypervisors",
@@ -109,6 +138,7 @@ PROCESSES = Row(
             base=RED,
             limits=((1, GREEN),),
             words=(("0", "silent", RED), ("1", "answers", GREEN)),
+            runbook="VmrelayHypervisorSilent",
         ),
         Panel(
             "Age of leases",
@@ -120,9 +150,10 @@ PROCESSES = Row(
         Panel(
             "Fights over a host",
             "How often a second agent wanted a host that has one. It is refused; find out who started it.",
-            "none",
+            "cpm",
             [Query(or_zero(kept("vmrelay_lease_conflicts_total", "host"), "host"), "{{host}}")],
             stacked=True,
+            runbook="VmrelayLeaseConflict",
         ),
         Panel(
             "Leading scheduler",
@@ -131,6 +162,7 @@ PROCESSES = Row(
             [Query(total("vmrelay_scheduler_leads", ""), "lead")],
             base=RED,
             limits=((1, GREEN), (2, RED)),
+            runbook="VmrelayNoSchedulerLeads",
         ),
         Panel(
             "CPU",
@@ -170,8 +202,8 @@ MESSAGES = Row(
         Panel(
             "Claims",
             "What phase messages were answered: ok is one that runs; the others were duplicates or out of date.",
-            "none",
-            [Query(more("vmrelay_claims_total", "result"), "{{result}}")],
+            "cpm",
+            [Query(each_minute("vmrelay_claims_total", "result"), "{{result}}")],
             stacked=True,
         ),
         Panel(
@@ -202,7 +234,7 @@ HOOKS = Row(
         Panel(
             "Tries to deliver",
             "By webhook and by what came of them. none is 0 where the settings name no webhook.",
-            "none",
+            "cpm",
             [
                 Query(
                     or_zero(kept("vmrelay_webhook_deliveries_total", "webhook, result"), "webhook"),
@@ -210,6 +242,7 @@ HOOKS = Row(
                 )
             ],
             stacked=True,
+            runbook="VmrelayWebhookGivesUp",
         ),
         Panel(
             "Still to be told",
@@ -223,6 +256,7 @@ HOOKS = Row(
             "s",
             [Query(or_zero(highest("vmrelay_webhook_oldest_seconds", "webhook"), "webhook"), "{{webhook}}")],
             limits=((300, YELLOW), (3600, RED)),
+            runbook="VmrelayWebhookLate",
         ),
     ],
 )
@@ -265,6 +299,7 @@ STORE = Row(
             [Query(f"sum(increase({of_redis('redis_evicted_keys_total')}[$__rate_interval]))", "evicted")],
             width=6,
             limits=((1, RED),),
+            runbook="VmrelayRedisDoesNotPersist",
         ),
     ],
 )
