@@ -1,13 +1,20 @@
-"""What must never be seen: session uuids, cookies and domain definitions in the clear."""
+"""What must never be seen: session uuids, cookies, definitions, tokens and a webhook's secret in the clear."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import http.client
 import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
 
+import pytest
+from receiver_lab import cut, receiver, secret_file, status
 from relay_lab import LARGE, Relay, until
 from wiretap import wiretap
 
@@ -114,3 +121,118 @@ def test_an_ended_migration_keeps_no_cookie(relay: Relay) -> None:
     ident = relay.moved(relay.vm()).id
     fields = relay.journal.client.hgetall(f"vmrelay:m:{ident}")
     assert not {"baton", "token", "step"} & fields.keys()
+
+
+# -- what faces other systems -----------------------------------------------------------------------------------
+
+GUESS = "vmr_a-guess-that-somebody-makes-17"
+SHARED = b"shared-with-the-receiver-42"
+
+
+@pytest.fixture
+def outside(relay: Relay, tmp_path: Path) -> Iterator[tuple[Relay, str, str]]:
+    """The relay with the web API, which wants tokens, and a webhook that is hard to tell anything; its URL, a token."""
+    before = relay.environment
+    with receiver() as got:
+        got.script.extend([status(500), cut, status(410)])
+        hook = {
+            "url": got.url,
+            "secret_file": str(secret_file(tmp_path / "hook", SHARED + b"\n")),
+            "tells": ["succeeded"],
+        }
+        soon = {"initial_seconds": 0.05, "maximum_seconds": 0.1}
+        relay.environment = before | {
+            "VMRELAY_WEBHOOKS": json.dumps({"hook": hook | soon}),
+            "VMRELAY_WEB": json.dumps({"port": 0, "tokens_file": str(tmp_path / "tokens.toml")}),
+        }
+        made = relay.cli("web-token", "shop", "--role", "operate")
+        token = re.search(r"vmr_[\w-]+", made.stdout)
+        assert token is not None, made
+        try:
+            relay.restart_scheduler()
+            web = relay.spawn("web", "web")
+            found = until(lambda: re.search(r"url=(http://\S+)", relay.log("web")) or web.poll(), "web serves")
+            assert isinstance(found, re.Match), relay.log("web")
+            yield relay, found[1], token[0]
+        finally:
+            if "web" in relay.processes:
+                relay.kill("web")
+            relay.environment = before
+            relay.restart_scheduler()
+
+
+def asked(url: str, method: str, path: str, body: str = "", **headers: str) -> http.client.HTTPResponse:
+    """Ask the web API; its answer, read."""
+    where = urlsplit(url)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=40)
+    connection.request(method, path, body, {name.replace("_", "-"): text for name, text in headers.items()})
+    answer = connection.getresponse()
+    answer.told = answer.read()  # type: ignore[attr-defined]
+    connection.close()
+    return answer
+
+
+def visits(url: str, token: str, domain: str) -> tuple[str, bytes]:
+    """Everything that may be done with a token, well and badly: the cookie of a session, and all that was answered."""
+    bearer, json_ = {"Authorization": f"Bearer {token}"}, {"Content_Type": "application/json"}
+    form = {"Content_Type": "application/x-www-form-urlencoded", "Origin": url.rstrip("/")}
+    logged_in = asked(url, "POST", "/login", urlencode({"token": token, "next": "/"}), **form)
+    assert logged_in.status == 303, logged_in.told  # type: ignore[attr-defined]
+    cookie = str(logged_in.getheader("Set-Cookie")).partition(";")[0]
+    moved = json.dumps({"domain": domain, "destination": "beta"})
+    answers = [
+        asked(url, "POST", "/v1/migrations", moved, **bearer, **json_),
+        asked(url, "GET", "/", Cookie=cookie),
+        asked(url, "GET", "/v1/hosts", Cookie=cookie),
+        asked(url, "GET", "/metrics", **bearer),
+        asked(url, "POST", "/v1/migrations", json.dumps({"domain": {"x": token}}), **bearer, **json_),
+        asked(url, "POST", "/v1/migrations", f'{{"{token}', **bearer, **json_),
+        asked(url, "POST", "/login", urlencode({"token": GUESS}), **form),
+        asked(url, "GET", "/v1/hosts", Authorization=f"Bearer {GUESS}"),
+        asked(url, "GET", "/v1/hosts", Authorization=f"Basic {token}"),
+        asked(url, "GET", "/v1/hosts", Cookie="vmrelay_session=a-stolen-session-that-is-none"),
+        asked(url, "GET", f"/v1/hosts?token={token}&access_token={GUESS}"),
+        asked(url, "GET", f"/v1/migrations?cursor={token}", **bearer),
+        asked(url, "POST", "/logout", Cookie=cookie, **form),
+        asked(url, "GET", "/v1/hosts", Cookie=cookie),
+    ]
+    statuses = [answer.status for answer in answers]
+    assert statuses[:4] == [202, 200, 200, 200], (statuses, answers[0].told)  # type: ignore[attr-defined]
+    assert all(400 <= code < 500 for code in (*statuses[4:12], statuses[-1])), statuses
+    return cookie.partition("=")[2], b"".join(answer.told for answer in answers)  # type: ignore[attr-defined]
+
+
+def forms_of(secret: str) -> set[bytes]:
+    """As it is, its digest, and as it may be written somewhere."""
+    raw = secret.encode()
+    digest = hashlib.sha256(raw).hexdigest()
+    return {raw, digest.encode(), raw.hex().encode(), base64.b64encode(raw), quote(secret, safe="").encode()}
+
+
+def test_no_token_session_or_webhook_secret_is_seen(outside: tuple[Relay, str, str]) -> None:
+    """In no log (level debug), no key of Redis, nothing that Redis is told, no answer, command line or environment."""
+    relay, url, token = outside
+    with wiretap(relay.redis.port) as tap:
+        cookie, answers = visits(url, token, relay.vm())
+        until(lambda: relay.journal.webhooks(["hook"])["hook"].counts[-1] == ("refused", 1), "the webhook is told")
+        said = [relay.cli(*words) for words in (("webhook", "test", "hook"), ("doctor",))]
+        dump = everything(relay.journal.client)
+        until(lambda: any(b"webhook" in part for command in tap.commands for part in command), "the wiretap heard")
+    places = {
+        "dump": dump,
+        "monitor": b"\n".join(b" ".join(command) for command in tap.commands),
+        "logs": b"".join(file.read_bytes() for file in relay.directory.glob("*.log")) + relay.redis.log.read_bytes(),
+        "answers": answers,
+        "commands": "".join(done.stdout + done.stderr for done in said).encode(),
+        "processes": b"".join(
+            Path(f"/proc/{process.pid}/{part}").read_bytes()
+            for process in relay.processes.values()
+            for part in ("cmdline", "environ")
+        ),
+    }
+    assert b"webhook not told" in places["logs"]
+    assert b"/v1/migrations" in places["logs"]
+    for secret in (token, cookie, SHARED.decode(), GUESS):
+        for place, text in places.items():
+            for form in forms_of(secret):
+                assert form not in text, f"{place} shows {secret[:8]}…"

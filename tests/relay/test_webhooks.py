@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from journal_lab import NOTHING
-from receiver_lab import SECRET, Got, Handler, Receiver, hang, receiver, status
+from receiver_lab import SECRET, Got, Handler, Receiver, hang, receiver, secret_file, status
 from relay_lab import LARGE, Relay, until
 from terms import terms_text
 from vmrelay_client.webhooks import Message, verify
@@ -19,23 +19,13 @@ ALL = ["succeeded", "failed", "cancelled", "rejected", "in-doubt", "batch-finish
 RUN = {"host": "alpha", "seconds": 0}
 
 
-def restart_scheduler(relay: Relay) -> None:
-    """The scheduler reads its settings anew."""
-    if "scheduler" in relay.processes:
-        relay.terminate("scheduler")
-    relay.spawn("scheduler", "scheduler")
-    relay.ready("scheduler")
-
-
 @pytest.fixture
 def told(relay: Relay, tmp_path: Path) -> Iterator[Receiver]:
     """Who is told everything, beside somebody who never answers."""
-    (tmp_path / "secret").write_bytes(SECRET)
-    (tmp_path / "secret").chmod(0o600)
     before = relay.environment
     with receiver() as got, receiver() as dead:
         dead.always = hang
-        hook = {"secret_file": str(tmp_path / "secret"), "tells": ALL, "timeout_seconds": 0.5}
+        hook = {"secret_file": str(secret_file(tmp_path / "secret")), "tells": ALL, "timeout_seconds": 0.5}
         soon = {"initial_seconds": 0.05, "maximum_seconds": 0.2}
         hooks = {
             "hook": hook | soon | {"url": got.url},
@@ -43,12 +33,12 @@ def told(relay: Relay, tmp_path: Path) -> Iterator[Receiver]:
         }
         relay.environment = before | {"VMRELAY_WEBHOOKS": json.dumps(hooks)}
         try:
-            restart_scheduler(relay)
+            relay.restart_scheduler()
             until(lambda: relay.journal.client.hlen("vmrelay:webhooks") == 2, "the leader has named them")
             yield got
         finally:
             relay.environment = before
-            restart_scheduler(relay)
+            relay.restart_scheduler()
             until(lambda: relay.journal.client.hlen("vmrelay:webhooks") == 0, "they are gone")
             relay.journal.client.delete(*relay.journal.client.keys("vmrelay:webhook:*"))
 

@@ -11,10 +11,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 SECRET = b"0123456789abcdef-shared"
 Answer = Callable[["Handler"], None]
+
+
+def secret_file(path: Path, secret: bytes = SECRET, mode: int = 0o600) -> Path:
+    """A file with what sender and receiver share."""
+    path.write_bytes(secret)
+    path.chmod(mode)
+    return path
 
 
 @dataclass

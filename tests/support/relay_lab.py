@@ -185,6 +185,13 @@ class Relay:
         self.spawn(f"agent-{host}", "agent", host)
         self.ready(f"agent-{host}")
 
+    def restart_scheduler(self) -> None:
+        """Stop the scheduler, if it runs, and start it with the environment as it is now."""
+        if "scheduler" in self.processes:
+            self.terminate("scheduler")
+        self.spawn("scheduler", "scheduler")
+        self.ready("scheduler")
+
     def stop(self) -> None:
         """End every process."""
         for process in self.processes.values():

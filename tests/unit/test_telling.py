@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
-from receiver_lab import SECRET, Receiver, cut, dribble, hang, receiver, status
-from test_webhook_policy import secret_file
+from receiver_lab import SECRET, Receiver, cut, dribble, hang, receiver, secret_file, status
 from tls_lab import certificate
 
 from tasks import telling
@@ -40,7 +39,7 @@ class Stage:
         self.folder = folder
         self.teller = Teller()
         self.parts: Runtime | None = None
-        secret_file(folder / "secret", SECRET)
+        secret_file(folder / "secret")
 
     def hooks(self, **given: dict[str, object]) -> None:
         """Set the webhooks up, each by what is not as everywhere here."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from receiver_lab import SECRET, Receiver, receiver, status
+from receiver_lab import SECRET, Receiver, receiver, secret_file, status
 from vmrelay_client.webhooks import verify
 
 from worker.cli import doctor as diagnosis
@@ -29,8 +29,7 @@ def got() -> Iterator[Receiver]:
 @pytest.fixture
 def call(got: Receiver, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
     """Run the command with two webhooks in the settings, one of which has no secret."""
-    (tmp_path / "hook.secret").write_bytes(SECRET)
-    (tmp_path / "hook.secret").chmod(0o600)
+    secret_file(tmp_path / "hook.secret")
     file = tmp_path / "vmrelay.toml"
     file.write_text(
         f'redis_url = "{redis_url}"\n'

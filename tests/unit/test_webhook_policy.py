@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from receiver_lab import secret_file
 
 from worker import settings
 from worker.errors import SettingsError
@@ -17,14 +18,6 @@ from worker.settings import Settings, WebhookSettings
 from worker.webhooks import policy
 from worker.webhooks.policy import Answer, Result
 from worker.webhooks.signing import read_secret, signature
-
-
-def secret_file(path: Path, text: bytes, mode: int = 0o600) -> Path:
-    """A file with a secret."""
-    path.write_bytes(text)
-    path.chmod(mode)
-    return path
-
 
 # -- signatures ---------------------------------------------------------------------------------------------
 
