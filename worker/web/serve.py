@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from worker.errors import SettingsError, Unavailable
 from worker.runtime import Runtime
+from worker.web.access import is_local
 from worker.web.app import create
 from worker.web.desk import Desk
 
@@ -81,6 +82,8 @@ def run(parts: Runtime) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _heard)
     logger.info("serving", url=url_of(listening), tokens=bool(web.tokens_file))
+    if not is_local(web.address):
+        logger.warning("whoever is on the way can read tokens: put a server that speaks TLS in front of this one")
     Server(config).run(sockets=[listening])
     logger.info("stopped")
 

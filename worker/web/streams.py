@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 
 import redis
@@ -97,8 +97,8 @@ class EventStream(Response):
             async for block in source:
                 await send(_part(block))
         finally:
-            if (close := getattr(source, "aclose", None)) is not None:
-                await close()
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()
 
 
 def _part(body: bytes) -> Message:
@@ -129,21 +129,22 @@ def resumed(last_event_id: str | None) -> str:
     return last_event_id
 
 
-async def told(watch: Watch, key: str, after: str, last: str, goes_on: Callable[[], bool]) -> AsyncIterator[bytes]:
+async def told(watch: Watch, key: str, after: str, last: str, goes_on: Callable[[], bool]) -> AsyncGenerator[bytes]:
     """The events of a stream of the journal after an id, up to the first of the type ``last``.
 
     ``goes_on`` is asked in a thread when nothing has happened for long: whether there is anything more to wait for.
     """
-    async for happened in watch.events(key, after):
-        if not happened:
-            try:
-                if not await to_thread.run_sync(goes_on):
-                    return
-            except redis.RedisError:
-                pass  # nothing is known, so nothing is over
-        yield b"".join(event(*each) for each in happened) or PING
-        if ended_by(happened, last):
-            return
+    async with aclosing(watch.events(key, after)) as looks:
+        async for happened in looks:
+            if not happened:
+                try:
+                    if not await to_thread.run_sync(goes_on):
+                        return
+                except redis.RedisError:
+                    pass  # nothing is known, so nothing is over
+            yield b"".join(event(*each) for each in happened) or PING
+            if ended_by(happened, last):
+                return
 
 
 def ended_by(happened: list[Happened], last: str) -> bool:

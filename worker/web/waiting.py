@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,8 @@ RESULTS = "celery-task-meta-"
 """Where Celery keeps a task's answer."""
 Happened = tuple[str, str, dict[str, Any]]
 """An event: its id, its type, its data."""
+Entry = tuple[str, Mapping[str, str]]
+"""The same as Redis has it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -52,7 +54,7 @@ class _Listener:
     key: str
     after: str
     news: asyncio.Event = field(default_factory=asyncio.Event)
-    events: list[Happened] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
 
 
 class Watch:
@@ -91,7 +93,7 @@ class Watch:
         raw = await to_thread.run_sync(self._book.client.get, RESULTS + task)
         return answered(raw) if raw else None
 
-    async def events(self, key: str, after: str) -> AsyncIterator[list[Happened]]:
+    async def events(self, key: str, after: str) -> AsyncGenerator[list[Happened]]:
         """The events of a stream after an id, as they come, for ever; an empty list now and then, for a sign of life.
 
         While Redis is away nothing comes; afterwards it goes on where it was.
@@ -106,9 +108,9 @@ class Watch:
                 except TimeoutError:
                     yield []
                     continue
-                found, listener.events = listener.events, []
+                found, listener.entries = listener.entries, []
                 listener.news.clear()
-                yield found
+                yield [(at, entry["type"], json.loads(entry["data"] or "{}")) for at, entry in found]
         finally:
             self._listeners.discard(listener)
 
@@ -122,7 +124,7 @@ class Watch:
         while self._questions or self._listeners:
             began = time.monotonic()
             questions = list(self._questions)
-            listeners = [each for each in self._listeners if not each.events]
+            listeners = [each for each in self._listeners if not each.entries]
             try:
                 there, happened = await to_thread.run_sync(
                     self._look,
@@ -130,43 +132,42 @@ class Watch:
                     [(each.key, each.after) for each in listeners],
                     limiter=self._limiter,
                 )
-            except redis.RedisError as lost:
+            except Exception as lost:
                 for question in questions:
                     if not question.found.done():
                         question.found.set_exception(lost)
-                logger.debug("no look", error=type(lost).__name__)
+                level = logger.debug if isinstance(lost, redis.RedisError) else logger.error
+                level("no look", error=type(lost).__name__)
             else:
                 _tell(questions, there, listeners, happened)
             pause = ANSWER_SECONDS if self._questions else STREAM_SECONDS
             await asyncio.sleep(max(pause - (time.monotonic() - began), pause / 4))
 
-    def _look(self, keys: Sequence[str], streams: Sequence[tuple[str, str]]) -> tuple[list[bool], list[list[Happened]]]:
+    def _look(
+        self, keys: Sequence[str], streams: Sequence[tuple[str, str]]
+    ) -> tuple[list[bool], Sequence[Sequence[Entry]]]:
         pipe = self._book.client.pipeline(transaction=False)
         for key in keys:
             pipe.exists(key)
         for key, after in streams:
             pipe.xrange(key, min=f"({after}", count=MOST_EVENTS)
         found = pipe.execute()
-        events = [
-            [(at, entry["type"], json.loads(entry["data"] or "{}")) for at, entry in entries]
-            for entries in found[len(keys) :]
-        ]
-        return [bool(each) for each in found[: len(keys)]], events
+        return [bool(each) for each in found[: len(keys)]], found[len(keys) :]
 
 
 def _tell(
     questions: Sequence[_Question],
     there: Sequence[bool],
     listeners: Sequence[_Listener],
-    happened: Sequence[list[Happened]],
+    happened: Sequence[Sequence[Entry]],
 ) -> None:
     for question, found in zip(questions, there, strict=True):
         if found and not question.found.done():
             question.found.set_result(None)
-    for listener, events in zip(listeners, happened, strict=True):
-        if events:
-            listener.after = events[-1][0]
-            listener.events += events
+    for listener, entries in zip(listeners, happened, strict=True):
+        if entries:
+            listener.after = entries[-1][0]
+            listener.entries += entries
             listener.news.set()
 
 
