@@ -88,7 +88,7 @@ def graph(panel: Json, lines: Sequence[Line], span: Span, box: Box) -> Iterator[
     stacked = custom["stacking"]["mode"] == "normal"
     inner = Box(box.x + 58, box.y + 6, box.width - 66, box.height - 50)
     lines = [line for line in lines if not all(math.isnan(value) for _, value in line.points)]
-    scale = Scale(inner, span, nice(highest(lines, stacked)))
+    scale = Scale(inner, span, top_of(highest(lines, stacked), unit_of(panel)))
     yield from _axes(scale, unit_of(panel))
     yield from _thresholds(panel, scale)
     kinds = colours(panel, lines)
@@ -113,6 +113,12 @@ def nice(value: float) -> float:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1, 2, 2.5, 4, 5, 10) if step * power >= value * 0.999)
+
+
+def top_of(value: float, unit: str) -> float:
+    """The same in the unit's own steps: of 1024 for bytes."""
+    step = 1024.0 ** max(math.floor(math.log(value, 1024)), 0) if value > 0 and unit in ("bytes", "binBps") else 1.0
+    return nice(value / step) * step
 
 
 def _axes(scale: Scale, unit: str) -> Iterator[str]:
@@ -243,15 +249,21 @@ def bands(panel: Json, lines: Sequence[Line], span: Span, box: Box) -> Iterator[
     for number, line in enumerate(lines):
         y = inner.y + number * height
         yield text(inner.x - 8, y + height / 2 + 3, short(line.name, 9), "dim small", "end")
-        for at, value in line.points:
-            width = scale.x(at + span.step) - scale.x(at)
-            yield rect(
-                scale.x(at),
-                y + 3,
-                min(width, inner.x + inner.width - scale.x(at)),
-                height - 6,
-                f"f-{colour_at(panel, value)}",
-            )
+        for start, end, value in runs(line.points, span):
+            kind = f"f-{colour_at(panel, value)}"
+            yield rect(scale.x(start), y + 3, scale.x(end) - scale.x(start), height - 6, kind)
+
+
+def runs(points: Sequence[tuple[float, float]], span: Span) -> list[tuple[float, float, float]]:
+    """Stretches of one value: from, until, value."""
+    found: list[tuple[float, float, float]] = []
+    for at, value in points:
+        until = min(at + span.step, span.end)
+        if found and found[-1][2] == value and at - found[-1][1] < span.step / 2:
+            found[-1] = (found[-1][0], until, value)
+        else:
+            found.append((at, until, value))
+    return found
 
 
 KINDS = {"timeseries": graph, "stat": stat, "table": rows, "bargauge": gauge, "state-timeline": bands}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -24,15 +25,22 @@ def shown(value: float, unit: str) -> str:
     """A value in its unit of Grafana, as people read it."""
     if math.isnan(value):
         return "-"
+    if unit == "dateTimeFromNow":
+        return datetime.fromtimestamp(value / 1000, UTC).strftime("%H:%M:%S")
     if unit == "percentunit":
         return f"{value * 100:.4g} %"
     if unit == "cpm":
-        return f"{value:.3g}/min"
+        return f"{plain(value)}/min"
     scale = SCALES.get({"binBps": "bytes"}.get(unit, unit))
     if scale is None or value == 0:
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+        return plain(value)
     name, factor = next((name, factor) for limit, name, factor in scale if abs(value) < limit)
     return f"{value * factor:.3g} {name}{'/s' if unit == 'binBps' else ''}"
+
+
+def plain(value: float) -> str:
+    """A number in three digits, or all before its point."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
 
 
 def cell(lines: Sequence[Line], unit: str) -> str:

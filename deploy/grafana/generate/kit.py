@@ -1,4 +1,4 @@
-"""What a dashboard is made of: rows of panels, their queries, and variables. What is shown stands in the other files."""
+"""What a dashboard is made of: rows of panels, their queries, and variables. What they show stands elsewhere."""
 
 from __future__ import annotations
 
