@@ -115,6 +115,45 @@ def test_a_list_of_an_unknown_host_is_refused(waiting: Journal) -> None:
         listed("--host", "nosuch")
 
 
+FILTERED = {
+    ("--state", "pending"): True,
+    ("--state", "running", "--state", "ended"): False,
+    ("--outcome", "failed"): False,
+    ("--domain", "web"): True,
+    ("--domain", "u"): True,
+    ("--batch", "b1"): False,
+    ("--requested-by", "ann"): False,
+    ("--state", "pending", "--domain", "db"): False,
+}
+
+
+@pytest.mark.parametrize("arguments", FILTERED, ids=" ".join)
+def test_a_list_shows_what_was_asked_for(waiting: Journal, arguments: tuple[str, ...]) -> None:
+    """By state, outcome, domain, batch and requester, all of them at once."""
+    assert bool(listed(*arguments)) == FILTERED[arguments]
+
+
+def test_a_long_list_is_read_page_by_page(waiting: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as it is wanted, newest first."""
+    monkeypatch.setattr(migrations, "AT_ONCE", 2)
+    for number in range(7):
+        waiting.client.hset(f"vmrelay:m:{number}", mapping={"state": "ended", "created": str(number)})
+        waiting.client.zadd("vmrelay:all", {str(number): number})
+    assert [row.split()[0] for row in listed("-n", "5")] == ["m", "6", "5", "4", "3"]
+    assert len(listed()) == 8
+
+
+def test_a_migration_is_found_by_the_beginning_of_its_id(waiting: Journal) -> None:
+    """Of four letters and more, where only one has it."""
+    for ident in ("abcd-1", "abcd-2", "abce"):
+        waiting.refuse(ident, {"domain": "x", "reason": "r", "error": "e"}, 60, {})
+    assert migrations.find("abcd-1").id == "abcd-1"
+    assert migrations.find("abce").id == "abce"
+    for wrong, why in (("abcd", "2 migrations begin"), ("abc", "no migration"), ("abc*", "no migration")):
+        with pytest.raises(Rejected, match=why):
+            migrations.find(wrong)
+
+
 def test_what_cannot_go_on_says_for_which_host(waiting: Journal) -> None:
     """An attempt that waits for a host shows it, since when and why, and what can be done."""
     waiting.admit("m", 1, "b", terms_text(1, 1))

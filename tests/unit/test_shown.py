@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from tasks.receipt import receipt
+from worker.cli.migrations import OUTCOMES
 from worker.contract import Priority, shown
 from worker.fleet.used import used
 from worker.hypervisors.base import Domain, DomainState, Progress
@@ -136,7 +137,8 @@ def test_a_host_is_shown_as_its_model_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "words"), [(shown.BatchKind, KINDS), (shown.BatchState, STATES), (shown.PhaseName, ORDER)]
+    ("model", "words"),
+    [(shown.BatchKind, KINDS), (shown.BatchState, STATES), (shown.PhaseName, ORDER), (shown.Outcome, OUTCOMES)],
 )
 def test_the_words_are_those_of_the_journal(model: Any, words: tuple[str, ...]) -> None:
     """A kind, a state or a phase that the journal has and the models do not would be refused by clients."""

@@ -15,15 +15,13 @@ from worker.errors import Rejected
 from worker.hints import hint, way_on
 from worker.journal import Record
 from worker.journal.hosts import closed
+from worker.journal.lists import Filters
 from worker.runtime import runtime
 
-STATES = {
-    "pending": ("pending",),
-    "running": ("active",),
-    "waiting": ("due",),
-    "in-doubt": ("doubt",),
-    "ended": ("ended",),
-}
+STATES = {"pending": "pending", "running": "active", "waiting": "backoff", "in-doubt": "in-doubt", "ended": "ended"}
+OUTCOMES = ("succeeded", "failed", "cancelled", "rejected")
+AT_ONCE = 500
+"""So many are read in one page."""
 
 
 def find(ident: str) -> Record:
@@ -32,9 +30,9 @@ def find(ident: str) -> Record:
     record = book.record(ident)
     if record:
         return record
-    found = [record for record in book.records() if record.id.startswith(ident)] if len(ident) >= 4 else []
-    if len(found) == 1:
-        return found[0]
+    found = book.named(ident) if len(ident) >= 4 else []
+    if len(found) == 1 and (record := book.record(found[0])):
+        return record
     many = f"{len(found)} migrations begin with" if found else "there is no migration"
     raise Rejected(f"{many} '{ident[:80]}'; see 'vmrelay list'", code="unknown-migration")
 
@@ -146,27 +144,46 @@ def status(migration: str, events: bool, output: str) -> None:
     client.show_table(table)
 
 
+def _listed(filters: Filters, most: int) -> list[Record]:
+    found: list[Record] = []
+    cursor: str | None = ""
+    while cursor is not None and len(found) < most:
+        some, cursor = client.journal().page(filters, min(most - len(found), AT_ONCE), cursor or None)
+        found += some
+    return found
+
+
 @click.command(name="list", short_help="List migrations.")
 @click.option("--state", type=click.Choice(list(STATES)), multiple=True, help="Only these.")
+@click.option("--outcome", type=click.Choice(OUTCOMES), help="Only those that ended so.")
 @click.option("--host", help="Only those that leave or enter this host.")
+@click.option("--domain", help="Only those of this domain: its name or uuid.")
+@click.option("--batch", help="Only those that this batch asked for.")
+@click.option("--requested-by", help="Only those that they asked for.")
 @click.option("-n", "--limit", type=click.IntRange(1, 10000), default=50, show_default=True, help="So many at most.")
 @client.output
-def list_(state: tuple[str, ...], host: str | None, limit: int, output: str) -> None:
+def list_(
+    state: tuple[str, ...],
+    outcome: str | None,
+    host: str | None,
+    domain: str | None,
+    batch: str | None,
+    requested_by: str | None,
+    limit: int,
+    output: str,
+) -> None:
     """List migrations, newest first.
 
     \b
     Examples:
       vmrelay list --state running
-      vmrelay list --host alpha -o json
+      vmrelay list --outcome failed --host alpha -o json
+      vmrelay list --domain web-1 -n 5
     """
     if host is not None:
         runtime().inventory.host(host)
-    indexes = [index for name in state for index in STATES[name]]
-    records = [
-        record
-        for record in client.journal().records(*indexes, most=limit)
-        if host is None or host in (record.source, record.destination)
-    ]
+    states = tuple(STATES[name] for name in dict.fromkeys(state))
+    records = _listed(Filters(states, outcome or "", host or "", domain or "", batch or "", requested_by or ""), limit)
     if output == "json":
         client.as_json([record.document() for record in records])
         return

@@ -155,6 +155,14 @@ class Batches(Scripts):
                 owned.setdefault(batch, []).append(migration)
         return owned
 
+    def batch_states(self, idents: Iterable[str]) -> dict[str, str]:
+        """The state of each of these batches; empty where there is none."""
+        wanted = list(dict.fromkeys(idents))
+        pipe = self.client.pipeline(transaction=False)
+        for ident in wanted:
+            pipe.hget(self._key("b", ident), "state")
+        return {ident: str(state or "") for ident, state in zip(wanted, pipe.execute(), strict=True)}
+
     def open_batches(self) -> list[Batch]:
         """Every batch that has not finished, oldest first, without what only people read: left, notes."""
         idents = self.client.zrange(self._key("batches"), 0, -1)

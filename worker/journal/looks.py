@@ -48,6 +48,18 @@ class Looks(Scripts):
                 }
         return found
 
+    def running_at(self, hosts: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """How many migrations leave and enter each of these hosts now."""
+        found: dict[str, tuple[int, int]] = {}
+        for names in _parts(hosts, KEYS_AT_ONCE):
+            pipe = self.client.pipeline(transaction=False)
+            for name in names:
+                pipe.scard(self._key("slots", name, "out"))
+                pipe.scard(self._key("slots", name, "in"))
+            numbers = [int(number) for number in pipe.execute()]
+            found |= dict(zip(names, zip(numbers[::2], numbers[1::2], strict=True), strict=True))
+        return found
+
     def holders(self, uuids: Iterable[str]) -> dict[str, dict[str, str]]:
         """Those of these guests that a migration holds: its id as ``migration``, and where it moves them."""
         held: dict[str, str] = {}
