@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -58,7 +58,7 @@ class Hub:
             return self._with_trouble("Redis does not answer: what follows is from before.")
         return self._view
 
-    async def changes(self) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    async def changes(self) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
         """A ``view`` first, then ``change`` after change, and a ``beat`` where there is none.
 
         Whoever is slow to take one gets the difference to the newest view with the next, however many came between.

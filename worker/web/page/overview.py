@@ -33,15 +33,17 @@ def overview(glance: Glance, hosts: Sequence[Host], census: Census) -> View:
     """Everything on the overview page, but for ``trouble``: what is wrong with reading it."""
     by_name = {str(host["name"]): host for host in hosts}
     moving = [record for record in glance.active if record.state in ("active", "backoff")]
-    queue = sorted(glance.pending, key=lambda each: (PRIORITIES.index(each.priority), each.created, each.id))
+    # A glance takes two steps: what has gone on between them is shown where it is by the next one.
+    queue = [record for record in glance.pending if record.state == "pending"]
+    queue.sort(key=lambda each: (PRIORITIES.index(each.priority), each.created, each.id))
     lists: dict[str, Iterable[tuple[str, Item]]] = {
-        "doubts": [(f"d/{each.id}", _doubt(each, since)) for each, since in glance.doubts],
+        "doubts": [(f"d/{each.id}", _doubt(each, since)) for each, since in glance.doubts if each.state == "in-doubt"],
         "moving": [(f"m/{each.id}", moving_item(each)) for each in moving],
         "hosts": [(f"h/{name}", _host(host)) for name, host in by_name.items()],
         "census": [(f"c/{name}", _standing(name, *census[name])) for name in PRIORITIES if name in census],
         "queue": [(f"q/{each.id}", _waiting(each, by_name)) for each in queue],
         "batches": [(f"b/{each.id}", _batch(each)) for each in glance.batches],
-        "recent": [(f"r/{each.id}", _ended(each)) for each in glance.ended],
+        "recent": [(f"r/{each.id}", _ended(each)) for each in glance.ended if each.state == "ended"],
     }
     lists |= {f"guests/{name}": list(_guests(host, [*moving, *queue])) for name, host in by_name.items()}
     items = {key: fields for listed in lists.values() for key, fields in listed}

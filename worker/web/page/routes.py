@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import parse_qs, quote
 
@@ -102,12 +103,13 @@ class Pages:
         return self._stream(who, await self._timeline(request))
 
     def _stream(self, who: Who, hub: Hub) -> Response:
-        async def told() -> AsyncIterator[bytes]:
-            async for kind, data in hub.changes():
-                # A session that has ended, or a token that was taken away, sees nothing more.
-                if not self._desk.access.holds(who):
-                    return
-                yield _event(kind, data | {"now": time.time(), "build": build(), "age": round(hub.age, 1)})
+        async def told() -> AsyncGenerator[bytes, None]:
+            async with aclosing(hub.changes()) as changes:
+                async for kind, data in changes:
+                    # A session that has ended, or a token that was taken away, sees nothing more.
+                    if not self._desk.access.holds(who):
+                        return
+                    yield _event(kind, data | {"now": time.time(), "build": build(), "age": round(hub.age, 1)})
 
         return EventStream(self._desk.streams, told)
 
