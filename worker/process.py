@@ -19,6 +19,7 @@ from celery.signals import worker_ready
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu.transport import redis as redis_transport
 
+from worker import starting
 from worker.app import app
 from worker.channel import NO_MESSAGE, Channel, IntakeChannel
 from worker.journal.intake import Intake
@@ -140,6 +141,7 @@ def run(
     def _started(**_: object) -> None:
         # Celery has installed its own handlers by now; they would stop consuming at once.
         stopper.listen()
+        starting.ready()
         ready()
 
     try:

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from worker import starting
 from worker.errors import RelayError
 
 COMMANDS = {
@@ -103,6 +104,7 @@ def cli(config: str | None) -> None:
 
 def main() -> None:
     """Entry point of the command."""
+    starting.begin()
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as usage:

@@ -10,6 +10,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from worker import starting
 from worker.errors import SettingsError, Unavailable
 from worker.runtime import Runtime
 from worker.web.access import is_local
@@ -84,6 +85,7 @@ def run(parts: Runtime) -> None:
     logger.info("serving", url=url_of(listening), tokens=bool(web.tokens_file))
     if not is_local(web.address):
         logger.warning("whoever is on the way can read tokens: put a server that speaks TLS in front of this one")
+    starting.ready()
     Server(config).run(sockets=[listening])
     logger.info("stopped")
 
