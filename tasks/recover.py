@@ -15,7 +15,7 @@ import structlog
 from celery import Task
 from celery.exceptions import Ignore
 
-from tasks import conclusion, dispatch, recovery
+from tasks import conclusion, dispatch, recovery, results
 from tasks.attempt import Conclusion, Ending, following
 from tasks.phases import claimed
 from tasks.recovery import Action, Do, Shown, Side, Stage
@@ -272,6 +272,9 @@ def _conclude(case: Case, action: Action) -> NoReturn:
             ended = Conclusion(Ending.MOVED, action.why)
     with suppress(Failed, Cancelled, InDoubt):  # the journal shows it as the migration's result, not as this task's
         conclusion.carry_out(case.agent, baton, case.token, told, ended)
+    record = patiently(case.agent.journal.record, baton.migration)
+    if record is not None and record.state in ("ended", "in-doubt"):
+        results.announce(record)
     raise Ignore
 
 

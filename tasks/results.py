@@ -15,6 +15,8 @@ from typing import Any
 import redis
 import structlog
 from celery import states
+from celery.signals import celeryd_init
+from kombu.exceptions import KombuError
 
 from worker import metrics
 from worker.app import app
@@ -33,6 +35,9 @@ RESULT_KEY = "celery-task-meta-"
 OUTCOMES = ("succeeded", "failed", "cancelled", "rejected")
 UNSHOWN_SECONDS = 2.0
 """After so long the leading scheduler stores a result that nobody has stored."""
+
+_node = ""
+"""This worker's name; empty where no worker runs."""
 
 
 def result_of(record: Record) -> dict[str, Any] | RelayError:
@@ -78,23 +83,60 @@ def shown(ident: str, result: dict[str, Any] | RelayError, ended: int = 0) -> Sh
 
 
 def store(journal: Journal, record: Record) -> None:
-    """Show the final result of a record that ended; harmless where it is shown already.
+    """Show the final result of a record that ended, also to who listens to events; harmless where it is shown already.
 
     Raises nothing where Redis is away: the outbox has it still.
     """
+    if _show(journal, record):
+        announce(record)
+
+
+def _show(journal: Journal, record: Record) -> bool:
     try:
-        journal.show_result(record.id, shown(record.id, result_of(record), record.ended))
+        return journal.show_result(record.id, shown(record.id, result_of(record), record.ended))
     except redis.RedisError as lost:
         logger.warning("result left in the outbox", migration=record.id, error=type(lost).__name__)
+    return False
 
 
 def deliver(journal: Journal, record: Record) -> dict[str, Any]:
-    """Store the result of a record that ended, and return it. Raises it where it is an error."""
-    store(journal, record)
+    """Store the result of a record that ended, and return it. Raises it where it is an error.
+
+    For a task under the migration's own id: Celery announces what it returns or raises.
+    """
+    _show(journal, record)
     result = result_of(record)
     if isinstance(result, RelayError):
         raise result
     return result
+
+
+def announce(record: Record) -> None:
+    """Send the event that the task under the migration's id would have sent, had it been this one that ended it.
+
+    Without it Flower and celery-exporter would take a migration that was recovered, or cancelled while it waited, for
+    one that runs. Nobody waits for it: raises nothing where Redis is away.
+    """
+    if not (app.conf.worker_send_task_events and _node):
+        return
+    result = result_of(record)
+    fields: dict[str, Any]
+    if isinstance(result, RelayError):
+        kind, fields = "task-failed", {"exception": repr(result), "traceback": ""}
+    else:
+        kind, fields = "task-succeeded", {"result": f"(migration {record.id})", "runtime": record.seconds or 0.0}
+    try:
+        with app.events.default_dispatcher(hostname=_node) as dispatcher:
+            dispatcher.send(kind, uuid=record.id, **fields)
+    except (KombuError, redis.RedisError, OSError) as lost:
+        logger.warning("end not announced", migration=record.id, error=type(lost).__name__)
+
+
+@celeryd_init.connect(weak=False)
+def _remember(sender: str, **_: object) -> None:
+    """Events name the worker that sends them; an unknown name would be a worker more in Flower."""
+    global _node  # noqa: PLW0603 - one worker for each process
+    _node = sender
 
 
 @on_round

@@ -12,6 +12,7 @@ from relay_lab import until
 
 from bench.monitoring import dashboards
 from bench.monitoring.dashboards import Asked, Span
+from bench.monitoring.exporter import running_exporter
 from bench.monitoring.load import Load
 from bench.monitoring.prometheus import Prometheus
 
@@ -52,12 +53,23 @@ class Loaded:
         self.relay.restart_agent(host)
 
 
+def answered(relay: QuickRelay, prometheus: Prometheus) -> None:
+    """See that every query of every dashboard gets an answer, after a load; and names only what is served.
+
+    Somebody else keeps the file of targets current (``vmrelay targets --watch``).
+    """
+    with running_exporter(prometheus.directory, relay.redis.url):
+        span = loaded(relay, prometheus)
+        answers = asked(prometheus, span)
+        assert len(answers) > 100
+        assert wrong_with(answers) == []
+        assert misnamed(prometheus, answers) == []
+
+
 def loaded(relay: QuickRelay, prometheus: Prometheus) -> Span:
-    """Every kind of outcome once, scraped; the time that it took. The targets are written anew at the end."""
+    """Every kind of outcome once, scraped; the time that it took."""
     begun = now(prometheus)
     Load(Loaded(relay), held=HELD).turn()
-    told = relay.cli("targets", "--output", str(prometheus.targets))
-    assert told.returncode == 0, told.stderr
     ended = now(prometheus)
     until(lambda: counted(prometheus) == relay.outcomes(), "outcomes are scraped")
     until(lambda: set(prometheus.scraped().values()) == {"up"}, "all processes are scraped again")
