@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from celery import Celery
+from celery.backends.redis import RedisBackend
 
 from vmrelay_client import _celery_words as words
 from vmrelay_client._connector import Arguments, BatchKind
@@ -104,7 +105,6 @@ class OverCelery:
                 queue=_queue(),
                 priority=0,
                 serializer="json",
-                compression=None,
                 ignore_result=ignore_result,
                 add_to_parent=False,
                 retry=True,
@@ -164,10 +164,11 @@ def _queue() -> Any:  # noqa: ANN401 - kombu has no types
 def _check(app: Celery) -> None:
     """Raises ``ValueError`` where this application would send or look somewhere else than the relay does."""
     key = getattr(app.backend, "get_key_for_task", None)
-    if key is None or key("x") != RESULT_KEY + b"x":
+    if not isinstance(app.backend, RedisBackend) or key is None or key("x") != RESULT_KEY + b"x":
         raise ValueError(
             "the application's result back end is not the relay's Redis (none, another kind, or a key prefix): give it "
             "the relay's redis_url as result_backend, or use Client.from_url"
         )
-    if (app.conf.broker_transport_options or {}).get("global_keyprefix"):
-        raise ValueError("the application's broker has a global_keyprefix, where no relay looks; use Client.from_url")
+    broker = app.connection_for_write().transport.driver_type
+    if broker != "redis" or (app.conf.broker_transport_options or {}).get("global_keyprefix"):
+        raise ValueError("the application's broker is not the relay's Redis, or has a key prefix: use Client.from_url")

@@ -193,6 +193,7 @@ class Client:
         hold: bool = False,
         goal: Mapping[str, Any] | None = None,
         migration: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
     ) -> Batch:
         """Cordon hosts and move away all that can be moved; returns once the request is taken.
 
@@ -203,7 +204,7 @@ class Client:
         if not names:
             raise ValueError("name at least one host")
         limits = {"kind": "drain", **goal} if goal else None
-        arguments = _given(hosts=names, **_bulk(requested_by, reason, priority, hold, limits, migration))
+        arguments = _given(hosts=names, **_bulk(requested_by, reason, priority, hold, limits, migration, traceparent))
         return self._connector.submit_batch("drain", arguments, _key(idempotency_key))
 
     def rebalance(
@@ -216,13 +217,14 @@ class Client:
         priority: Priority | None = None,
         hold: bool = False,
         migration: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
     ) -> Batch:
         """Plan on live loads and move; the ``kind`` of ``goal`` is ``balance`` where it names none, or ``consolidate``.
 
         The rest is as of ``drain``.
         """
         wanted = {"kind": "balance", **goal} if goal else None
-        arguments = _given(**_bulk(requested_by, reason, priority, hold, wanted, migration))
+        arguments = _given(**_bulk(requested_by, reason, priority, hold, wanted, migration, traceparent))
         return self._connector.submit_batch("rebalance", arguments, _key(idempotency_key))
 
     def batch(self, batch: str) -> Batch:
@@ -289,6 +291,7 @@ def _bulk(
     hold: bool,
     goal: Mapping[str, Any] | None,
     migration: Mapping[str, Any] | None,
+    traceparent: str | None,
 ) -> dict[str, Any]:
     """What every batch may say."""
     return {
@@ -298,6 +301,7 @@ def _bulk(
         "hold": hold or None,
         "goal": dict(goal) if goal else None,
         "migration": dict(migration) if migration else None,
+        "traceparent": checked_traceparent(traceparent),
     }
 
 

@@ -183,7 +183,8 @@ class OverHttp:
         connection = self._connected(timeout)
         try:
             connection.request(method, self._path + path, body, sent)
-            yield connection.getresponse()
+            with connection.getresponse() as response:  # which holds the socket from here on
+                yield response
         except (OSError, http.client.HTTPException) as lost:
             again = "; whether it was taken is not known: ask again with the same idempotency_key" if body else ""
             raise Unavailable(f"{self._host} did not answer ({type(lost).__name__}: {lost}){again}") from lost
