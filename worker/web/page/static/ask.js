@@ -58,7 +58,7 @@ async function busy(button, work) {
 }
 
 // Ask in a dialog; the reason, or null where it is to stay as it is.
-function sure({ title, text, yes, reason }) {
+function sure({ title, text, yes, reason, grave }) {
   const dialog = document.getElementById('sure');
   const form = dialog.querySelector('form');
   form.reset();
@@ -68,6 +68,8 @@ function sure({ title, text, yes, reason }) {
   document.getElementById('sure-reason').hidden = !reason;
   dialog.returnValue = '';
   dialog.showModal();
+  // Whoever leans on Enter has asked for nothing that moves guests.
+  (grave ? document.getElementById('sure-no') : form.elements.reason).focus();
   return new Promise((resolve) => {
     dialog.addEventListener('close', () => {
       resolve(dialog.returnValue === 'yes' ? form.elements.reason.value : null);
@@ -99,7 +101,7 @@ const deeds = {
     if (told) say('done', `${item.name} takes guests again.`);
   },
   async drain(item) {
-    const reason = await sure({ title: `Drain ${item.name}?`, text: `It is cordoned, and its guests (${item.number}) are moved to other hosts. None is stopped; what cannot move stays, with the reason. The batch can be paused and cancelled.`, yes: `Drain ${item.name}`, reason: true });
+    const reason = await sure({ title: `Drain ${item.name}?`, text: `It is cordoned, and its guests (${item.number}) are moved to other hosts. None is stopped; what cannot move stays, with the reason. The batch can be paused and cancelled.`, yes: `Drain ${item.name}`, reason: true, grave: true });
     if (reason === null) return;
     const told = await post(path('hosts', item.name, 'drain'), { reason });
     if (told) say('done', `${item.name} is being drained, as batch ${told.id || told.batch}.`);
@@ -107,7 +109,7 @@ const deeds = {
   pause: (item) => control(item, { action: 'pause' }, 'is paused: what runs of it ends, nothing new begins'),
   resume: (item) => control(item, { action: 'resume' }, 'goes on'),
   async stop(item) {
-    const go = await sure({ title: `Cancel ${item.what}?`, text: 'What runs of it ends as it does; nothing else of it begins.', yes: 'Cancel the batch', reason: false });
+    const go = await sure({ title: `Cancel ${item.what}?`, text: 'What runs of it ends as it does; nothing else of it begins.', yes: 'Cancel the batch', reason: false, grave: true });
     if (go !== null) await control(item, { action: 'cancel' }, 'is being cancelled');
   },
   async copy(_item, button) {
