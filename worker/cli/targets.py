@@ -94,26 +94,30 @@ def read(file: Path) -> list[Group]:
         groups = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    return [group for group in groups if isinstance(group, dict)] if isinstance(groups, list) else []
+    return [group for group in groups if _is_group(group)] if isinstance(groups, list) else []
+
+
+def _is_group(found: object) -> bool:
+    return isinstance(found, dict) and isinstance(found.get("targets"), list) and isinstance(found.get("labels"), dict)
 
 
 def write(file: Path, text: str) -> None:
     """Replace a file in one step, if it says something else. Raises ``Unavailable`` where it cannot be written."""
     beside = None
     try:
-        if file.exists() and file.read_text(encoding="utf-8") == text:
+        if file.exists() and file.read_bytes() == text.encode():
             return
         descriptor, beside = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
         with os.fdopen(descriptor, "w", encoding="utf-8") as new:
             new.write(text)
         os.chmod(beside, 0o644)  # Prometheus is another user
         os.replace(beside, file)
-    except (OSError, UnicodeDecodeError) as wrong:
+    except OSError as wrong:
         if beside:
             with suppress(OSError):
                 os.unlink(beside)
-        why = wrong.strerror if isinstance(wrong, OSError) else "there is something else in it"
         raise Unavailable(
-            f"cannot write the targets to {file} ({why}), so what was there stays; name a place that can be written",
+            f"cannot write the targets to {file} ({wrong.strerror}), so what was there stays; make room or name another "
+            "place",
             code="file",
         ) from None
