@@ -9,13 +9,22 @@ from tempfile import TemporaryDirectory
 import pytest
 from recovery_lab import QuickRelay
 from relay_lab import HOSTS, Relay, running_relay
+from warm_command import warm
 
 
 @pytest.fixture(scope="session")
-def whole_relay() -> Iterator[Relay]:
+def warm_command() -> Iterator[Path]:
+    """The command, without the time that it takes to start."""
+    with warm() as command:
+        yield command
+
+
+@pytest.fixture(scope="session")
+def whole_relay(warm_command: Path) -> Iterator[Relay]:
     """Redis, three simulated hosts, three agents, a scheduler."""
     # Not below pytest's own directory: a socket's path may not be longer than 107 bytes.
     with TemporaryDirectory(prefix="vmrelay-") as directory, running_relay(Path(directory)) as relay:
+        relay.command = warm_command
         yield relay
 
 
@@ -31,9 +40,10 @@ def relay(whole_relay: Relay) -> Iterator[Relay]:
 
 
 @pytest.fixture(scope="session")
-def whole_quick_relay() -> Iterator[QuickRelay]:
+def whole_quick_relay(warm_command: Path) -> Iterator[QuickRelay]:
     """The same with leases of two seconds, for what agents leave that are killed."""
     with TemporaryDirectory(prefix="vmrelay-") as directory, running_relay(Path(directory), QuickRelay) as relay:
+        relay.command = warm_command
         yield relay
 
 

@@ -81,6 +81,8 @@ class Relay:
     hosts: tuple[str, ...] = HOSTS
     kinds: tuple[str, ...] = ("scheduler", "simulator", "agent")
     """What is started, in this order."""
+    command: Path = VMRELAY
+    """What ``cli`` runs."""
 
     def __init__(self, directory: Path, redis: EmbeddedRedis | FaultProxy) -> None:
         self.directory = directory
@@ -355,7 +357,7 @@ class Relay:
     def cli(self, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
         return subprocess.run(
-            leashed([str(VMRELAY), *words]),
+            leashed([str(self.command), *words]),
             env=self.environment | {"NO_COLOR": "1", "COLUMNS": "200"},
             cwd=self.directory,
             stdin=subprocess.DEVNULL,
