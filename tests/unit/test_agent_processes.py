@@ -13,12 +13,14 @@ from typing import cast
 
 import pytest
 from click.testing import CliRunner
+from prometheus_client import REGISTRY
 
 from worker import agent, liveness, metrics, scheduler
 from worker.cli import client
 from worker.cli import doctor as diagnosis
 from worker.cli import hosts as command
-from worker.errors import HypervisorError, Retry
+from worker.embedded import EmbeddedRedis
+from worker.errors import HypervisorError, Retry, Unavailable
 from worker.hypervisors.base import Domain, Hypervisor
 from worker.inventory import Inventory
 from worker.journal import Journal, connect
@@ -85,6 +87,55 @@ def test_a_round_that_fails_stops_neither_the_others_nor_the_next(
         rounds.stop()
         assert client.get("vmrelay:lease:scheduler") is None
         rounds._parts.journal.client.close()
+
+
+def test_a_scheduler_that_loses_redis_shows_nothing_of_the_past(
+    private_redis: Callable[..., EmbeddedRedis], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tells that Redis is away; once its lease must have lapsed the relay's gauges vanish."""
+    monkeypatch.setattr(scheduler, "_rounds", [lambda _: metrics.agent_up.labels("alpha").set(1)])
+    monkeypatch.setattr(scheduler, "LEASE_SECONDS", 0.5)
+
+    def shown(name: str, **labels: str) -> float | None:
+        return REGISTRY.get_sample_value(name, labels)
+
+    server = private_redis()
+    settings = Settings(redis_url=server.url)
+    address = server.url.removeprefix("redis://").partition("/")[0]
+    with connect(server.url) as client:
+        rounds = scheduler.Rounds(Runtime(settings, Inventory(settings), Journal(client)), "here/1/x", 0)
+        rounds.start()
+        until(lambda: shown("vmrelay_redis_up", address=address) == 1)
+        assert (shown("vmrelay_scheduler_leads"), shown("vmrelay_agent_up", host="alpha")) == (1, 1)
+        server.kill()
+        until(lambda: shown("vmrelay_agent_up", host="alpha") is None)
+        assert (shown("vmrelay_scheduler_leads"), shown("vmrelay_redis_up", address=address)) == (0, 0)
+        rounds.stop()
+        assert shown("vmrelay_scheduler_leads") == 0
+        rounds._parts.journal.client.close()
+
+
+def test_a_second_agent_is_counted(redis_url: str) -> None:
+    """Each refusal, and the loss of a lease once, however often it is noticed."""
+    settings = Settings(redis_url=redis_url, lease_seconds=0.2, hosts={"alpha": {"uri": "vzsim:///none"}})  # type: ignore[dict-item]
+    with connect(redis_url) as client:
+        parts = Runtime(settings, Inventory(settings), Journal(client))
+        silent = cast(Hypervisor, SimpleNamespace())
+        first, second = (agent.Agent(parts.inventory["alpha"], parts, silent, Seal(bytes(32))) for _ in range(2))
+        first.take_lease()
+        with pytest.raises(Unavailable, match="owned by the agent with pid"):
+            second.take_lease()
+        assert parts.journal.contests() == {"alpha": 1}
+        client.set("vmrelay:lease:alpha", '{"incarnation": "another", "pid": 1, "node": "there"}')
+        keeping = threading.Thread(target=first._keep_lease)
+        keeping.start()
+        until(lambda: parts.journal.contests() == {"alpha": 2})
+        first._ended.wait(0.3)
+        first._ended.set()
+        keeping.join(20)
+        assert parts.journal.contests() == {"alpha": 2}
+        for each in (first, second):
+            each._lease_journal.client.close()
 
 
 def test_rounds_that_never_started_can_be_stopped(redis_url: str) -> None:

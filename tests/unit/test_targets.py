@@ -41,6 +41,9 @@ def settings(**more: Any) -> Settings:
     return Settings.model_validate({"hosts": hosts, "metrics_address": ANY} | more)
 
 
+USUAL = settings()
+
+
 def found(
     agents: dict[str, Any] | None = None,
     schedulers: list[Any] | None = None,
@@ -50,7 +53,7 @@ def found(
     **more: Any,
 ) -> Found:
     """What is found from HERE."""
-    told = settings(**more)
+    told = settings(**more) if more else USUAL
     return discover(told, Inventory(told), agents or {}, schedulers or [], before or [], HERE, web=listed)
 
 

@@ -62,6 +62,37 @@ def test_the_leader_alone_shows_the_queue(parts: Runtime, monkeypatch: pytest.Mo
     assert sample("vmrelay_slots_used", host="alpha", direction="out") is None
 
 
+def test_the_leader_tells_of_doubts_and_leases(parts: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many are in doubt and for how long the first has been; how old leases are, and who fights over a host."""
+    journal = parts.journal
+    assert isinstance(journal, Clocked)
+    monkeypatch.setattr(journal, "now", lambda: journal.at / 1000)
+    caretaker = turns.Caretaker()
+    caretaker.look(parts, 0.0)
+    assert sample("vmrelay_in_doubt_migrations") == sample("vmrelay_in_doubt_oldest_seconds") == 0
+    assert sample("vmrelay_lease_conflicts_total", host="alpha") == 0
+    journal.client.zadd("vmrelay:doubt", {"first": journal.at, "second": journal.at + 5000})
+    journal.pass_time(75)
+    journal.contest("alpha")
+    left = int((parts.settings.lease_seconds - 4) * 1000)
+    journal.client.pexpire("vmrelay:lease:alpha", left)
+    caretaker.look(parts, 10.0)
+    assert sample("vmrelay_in_doubt_migrations") == 2
+    assert sample("vmrelay_in_doubt_oldest_seconds") == 75
+    assert sample("vmrelay_lease_conflicts_total", host="alpha") == 1
+    assert sample("vmrelay_lease_conflicts_total", host="beta") == 0
+    age = sample("vmrelay_lease_age_seconds", host="alpha")
+    assert age is not None
+    assert 4 <= age <= parts.settings.lease_seconds
+    journal.shut("alpha")
+    caretaker.look(parts, 20.0)
+    assert sample("vmrelay_lease_age_seconds", host="alpha") is None
+    metrics.lead_no_more()
+    for name in ("vmrelay_in_doubt_migrations", "vmrelay_in_doubt_oldest_seconds"):
+        assert sample(name) is None
+    assert sample("vmrelay_lease_conflicts_total", host="alpha") is None
+
+
 def test_it_looks_now_and_then_only(parts: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds are many; the whole queue is not read in each of them."""
     caretaker, looks = turns.Caretaker(), [0]

@@ -117,7 +117,7 @@ def write(file: Path, text: str) -> None:
             with suppress(OSError):
                 os.unlink(beside)
         raise Unavailable(
-            f"cannot write the targets to {file} ({wrong.strerror}), so what was there stays; make room or name another "
-            "place",
+            f"cannot write the targets to {file} ({wrong.strerror}), so what was there stays; make room or name "
+            "another place",
             code="file",
         ) from None
