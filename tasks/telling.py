@@ -17,7 +17,7 @@ from typing import Any
 import redis
 import structlog
 
-from worker import metrics
+from worker import metrics, trace
 from worker.errors import SettingsError
 from worker.journal.trouble import passes
 from worker.journal.webhooks import Delivery
@@ -100,12 +100,14 @@ def deliver(parts: Runtime, name: str, webhook: WebhookSettings, delivery: Deliv
     began = time.monotonic()
     told = {"webhook": name, "delivery": delivery.id, "type": delivery.type, "of": delivery.of}
     answer = Answer()
+    trace.bind("")
     try:
         found = message(parts, delivery)
         if found is None:
             note(parts, name, delivery, Result.DROPPED, "the record has expired")
             logger.warning("webhook: not told, since the record has expired", **told)
             return
+        trace.bind(found[1])
         answer = post(webhook, delivery.id, *found)
     except SettingsError as wrong:
         answer = Answer(error=wrong.message)
@@ -135,9 +137,9 @@ def message(parts: Runtime, delivery: Delivery) -> tuple[dict[str, Any], str] | 
     envelope: dict[str, Any] = {"type": delivery.type, "id": delivery.id, "at": delivery.at}
     if delivery.type.startswith("batch."):
         batch = parts.journal.batch(delivery.of)
-        return (envelope | {"batch": batch.document()}, getattr(batch, "traceparent", "")) if batch else None
+        return (envelope | {"batch": batch.document()}, batch.traceparent) if batch else None
     record = parts.journal.record(delivery.of)
-    return (envelope | {"migration": record.document()}, getattr(record, "traceparent", "")) if record else None
+    return (envelope | {"migration": record.document()}, record.traceparent) if record else None
 
 
 def note(

@@ -125,6 +125,17 @@ def test_a_message_is_signed_and_says_what_the_page_says(stage: Stage, listening
     assert stage.counts() == {"delivered": 1}
 
 
+def test_a_message_belongs_to_the_trace_of_its_request(stage: Stage, listening: Callable[..., Receiver]) -> None:
+    """The header traceparent is the request's; without one there is none."""
+    got = listening()
+    stage.hooks(hook={"url": got.url, "at_once": 1})
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    stage.journal.refuse("m1", {"reason": "x", "error": "no", "traceparent": trace}, KEEP, {})
+    stage.rejected("m2")
+    stage.over()
+    assert [one.headers.get("traceparent") for one in got.got] == [trace, None]
+
+
 def test_what_fails_is_tried_again_under_the_same_id(stage: Stage, listening: Callable[..., Receiver]) -> None:
     """500 twice, a cut, a redirect (not followed), an answer a byte at a time, silence: and taken in the end."""
     got, elsewhere = listening(), listening()

@@ -8,7 +8,7 @@ webhook_settled(name, redis.call('ZRANGEBYSCORE', of_webhook(name, 'waiting'), '
   'LIMIT', 0, 100), 'gave-up')
 local pauses, failures = unpack(redis.call('HMGET', of_webhook(name), 'until', 'failures'))
 if tonumber(pauses or 0) > at then return {'NONE'} end
-local entry = redis.call('ZRANGEBYSCORE', of_webhook(name, 'due'), '-inf', at, 'LIMIT', 0, 1)[1]
+local entry = redis.call('ZRANGEBYSCORE', of_webhook(name, 'due'), '-inf', exact(), 'LIMIT', 0, 1)[1]
 if not entry then return {'NONE'} end
 redis.call('ZADD', of_webhook(name, 'due'), at + tonumber(ARGV[3]), entry)
 return {'OK', entry, redis.call('HGET', of_webhook(name, 'tries'), entry) or '0', failures or '0'}

@@ -31,8 +31,9 @@ local function tell(kind, type_of, of, at, source, destination)
     local known, wish = pcall(cjson.decode, named[i + 1])
     if known and webhook_wants(wish, kind, source, destination) then
       local entry = string.format('%d %s %s', at, type_of, of)
-      redis.call('ZADD', of_webhook(name, 'waiting'), at, entry)
-      redis.call('ZADD', of_webhook(name, 'due'), at, entry)
+      local order = exact() -- of one millisecond, too
+      redis.call('ZADD', of_webhook(name, 'waiting'), order, entry)
+      redis.call('ZADD', of_webhook(name, 'due'), order, entry)
       local many = redis.call('ZCARD', of_webhook(name, 'waiting')) - wish.most
       if many > 0 then
         webhook_settled(name, redis.call('ZRANGE', of_webhook(name, 'waiting'), 0, math.min(many, 100) - 1), 'dropped')
