@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from vmrelay_client import Client, Rejected, TimedOut, Unavailable
+from vmrelay_client import Client, Denied, Rejected, TimedOut, Unavailable
 from vmrelay_client import _http as http_connector
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
@@ -242,12 +242,19 @@ def test_a_stream_of_something_else_is_trouble() -> None:
         list(client.events("m-1", 0.2))
 
 
-def test_a_stream_that_is_refused_raises() -> None:
-    """Without the role for it there is nothing to wait for."""
+def test_a_wrong_token_is_told_at_once() -> None:
+    """There is nothing to wait for: no request is at fault, so it is no refusal either, and can be asked again."""
     with serving(says(401, {"code": "token-missing", "detail": "no"})) as server, Client.from_url(server.url) as client:
-        with pytest.raises(Rejected) as refused:
-            next(client.events("m-1", 30))
-        assert refused.value.code == "token-missing"
+        for ask in (
+            lambda: client.migrate("web-1", "beta"),
+            lambda: client.wait("m-1", 30),
+            lambda: next(client.events("m-1", 30)),
+        ):
+            with pytest.raises(Denied) as denied:
+                ask()
+            assert isinstance(denied.value, Unavailable)
+            assert denied.value.code == "token-missing"
+        assert len(server.asked) == 3
 
 
 @pytest.mark.parametrize(

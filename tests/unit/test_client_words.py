@@ -17,7 +17,7 @@ from vmrelay_client._client import Client
 from vmrelay_client._fake_course import Asked, document
 from vmrelay_client._ids import NAMESPACE, checked_traceparent, id_of
 from vmrelay_client._sse import Frame, frames
-from vmrelay_client.errors import IdempotencyConflict, Rejected, RelayError, Unavailable
+from vmrelay_client.errors import Denied, IdempotencyConflict, Rejected, RelayError, Unavailable
 from vmrelay_client.types import Event, Migration
 
 from tasks import dispatch, results
@@ -36,8 +36,7 @@ from worker.journal import Record
 def test_the_client_offers_every_field(method: Any, model: Any) -> None:
     """What a request may say can be said through the client, under the same names."""
     offered = set(inspect.signature(method).parameters) - {"self", "idempotency_key"}
-    told = set(model.model_fields) - {"batch"}  # a batch's id follows from the key
-    assert offered - {"traceparent"} == told - {"traceparent"}
+    assert offered == set(model.model_fields) - {"batch"}  # a batch's id follows from the key
 
 
 def test_words_are_the_relays() -> None:
@@ -226,12 +225,15 @@ def test_another_servers_answer_is_no_migration() -> None:
         (422, {"code": "same-host", "detail": "no"}, None, Rejected, "same-host", None),
         (422, {"code": "idempotency-conflict"}, None, IdempotencyConflict, "idempotency-conflict", None),
         (409, {"code": "batch-exists", "detail": "no"}, None, IdempotencyConflict, "batch-exists", None),
-        (401, {"code": "token-missing", "detail": "no"}, None, Rejected, "token-missing", None),
+        (401, {"code": "token-missing", "detail": "no"}, None, Denied, "token-missing", None),
+        (403, {"code": "role-missing", "detail": "no"}, None, Denied, "role-missing", None),
         (429, {"code": "too-many-requests", "detail": "no"}, "7", Unavailable, "too-many-requests", 7.0),
         (503, {"code": "redis-unavailable", "detail": "no"}, "soon", Unavailable, "redis-unavailable", None),
         (502, None, None, Unavailable, "http-502", None),
         (302, None, None, Unavailable, "http-302", None),
-        (404, "<html>", None, Rejected, "http-404", None),
+        (404, "<html>", None, Unavailable, "http-404", None),
+        (404, {"code": "not-found", "detail": "no"}, None, Unavailable, "not-found", None),
+        (404, {"code": "unknown-batch", "detail": "no"}, None, Rejected, "unknown-batch", None),
     ],
 )  # fmt: skip
 def test_problems_become_errors(

@@ -9,6 +9,7 @@ from vmrelay_client._client import Client
 from vmrelay_client._ids import NAMESPACE, id_of
 from vmrelay_client.errors import (
     Cancelled,
+    Denied,
     Failed,
     IdempotencyConflict,
     InDoubt,
@@ -26,6 +27,7 @@ __all__ = [
     "Cancelled",
     "Client",
     "ControlAnswer",
+    "Denied",
     "Event",
     "Failed",
     "IdempotencyConflict",

@@ -103,6 +103,7 @@ class OverCelery:
                 kwargs=kwargs,
                 task_id=ident,
                 queue=_queue(),
+                declare=[],  # it is there, and a user of Redis that may only push need not declare it
                 priority=0,
                 serializer="json",
                 ignore_result=ignore_result,

@@ -146,6 +146,7 @@ def document(asked: Asked, at: float) -> dict[str, Any]:
         "requested_by": told.get("requested_by", ""),
         "reason": told.get("reason", ""),
         "priority": told.get("priority", "normal"),
+        "traceparent": told.get("traceparent"),
         "batch": None,
         "created": asked.at,
         "ended": at,

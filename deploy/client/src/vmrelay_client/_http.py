@@ -18,7 +18,7 @@ from vmrelay_client._connector import Arguments, BatchKind
 from vmrelay_client._ids import new_id
 from vmrelay_client._sse import frames
 from vmrelay_client._waiting import TROUBLE_SECONDS
-from vmrelay_client.errors import Rejected, TimedOut, Unavailable
+from vmrelay_client.errors import Denied, Rejected, TimedOut, Unavailable
 from vmrelay_client.types import Batch, CancelAnswer, ControlAnswer, Event, Migration
 
 CONNECT_TRIES, CONNECT_PAUSE = 3, 0.2
@@ -127,6 +127,8 @@ class OverHttp:
             except Rejected as refusal:
                 if refusal.code != "unknown-migration":
                     raise
+            except Denied:
+                raise
             except Unavailable as lost:
                 since = since if trouble else self.now()
                 trouble, pause = lost, max(pause, lost.retry_after or 0)

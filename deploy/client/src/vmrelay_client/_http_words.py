@@ -8,7 +8,7 @@ from typing import Any
 
 from vmrelay_client._celery_words import PERFORM_FROM, PERFORM_TO, batch_of
 from vmrelay_client._sse import Frame
-from vmrelay_client.errors import IdempotencyConflict, Rejected, RelayError, Unavailable
+from vmrelay_client.errors import Denied, IdempotencyConflict, Rejected, RelayError, Unavailable
 from vmrelay_client.types import Batch, Event, Migration, Problem, State
 
 SHARES = {"begin": 0, "prepare": 3, "perform": PERFORM_FROM, "finish": PERFORM_TO, "confirm": 97}
@@ -16,6 +16,8 @@ SHARES = {"begin": 0, "prepare": 3, "perform": PERFORM_FROM, "finish": PERFORM_T
 CONTROL_ANSWERS = {"over": "over", "not-over": "over", "nothing-failed": "none"}
 """What a batch answers over Celery where the API refuses."""
 _CONFLICTS = (IdempotencyConflict.code, "batch-exists")
+_NO_ROUTE = ("", "not-found", "method-not-allowed")
+"""Codes of answers that are not the relay's to this request: another server's, or another version's."""
 _RUNNING = ("active", "backoff")
 _OUTCOMES: Mapping[str, State] = {
     "succeeded": "succeeded",
@@ -83,13 +85,14 @@ def event(frame: Frame) -> Event:
 def error(status: int, document: object, retry_after: str | None, what: str) -> RelayError:
     """The error that an answer tells of (RFC 9457)."""
     told = document if isinstance(document, dict) else {}
-    code = str(told.get("code") or f"http-{status}")
+    code = str(told.get("code") or "")
     message = str(told.get("detail") or told.get("title") or f"{what} was answered with HTTP status {status}")
-    if status == 429 or status >= 500 or not 400 <= status < 500:
-        lost = Unavailable(message, code=code)
-        lost.retry_after = (
-            float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
-        )
+    if status in (401, 403):
+        return Denied(message, code=code)
+    if not 400 <= status < 500 or status == 429 or code in _NO_ROUTE:
+        lost = Unavailable(message, code=code or f"http-{status}")
+        if retry_after and retry_after.isascii() and retry_after.isdigit():  # the other form is a date: not ours
+            lost.retry_after = float(retry_after)
         return lost
     return (IdempotencyConflict if code in _CONFLICTS else Rejected)(message, code=code)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from vmrelay_client._connector import Connector
-from vmrelay_client.errors import TimedOut, Unavailable
+from vmrelay_client.errors import Denied, TimedOut, Unavailable
 
 Seen = TypeVar("Seen")
 
@@ -20,12 +20,14 @@ def looks(connector: Connector, look: Callable[[], Seen], deadline: float | None
     """Look again and again; whoever iterates stops once it has seen enough.
 
     ``deadline`` is a time of the connector's clock. Raises ``TimedOut`` after it, and ``Unavailable`` where the relay
-    could not be asked for the last ``TROUBLE_SECONDS`` and there is no deadline.
+    could not be asked for the last ``TROUBLE_SECONDS`` and there is no deadline; ``Denied`` at once.
     """
     pause, before, trouble, since = SHORTEST, None, None, 0.0
     while True:
         try:
             seen = look()
+        except Denied:
+            raise
         except Unavailable as lost:
             since = since if trouble else connector.now()
             trouble = lost

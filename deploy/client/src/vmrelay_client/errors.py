@@ -65,3 +65,11 @@ class Unavailable(RelayError):
 
     code = "unavailable"
     retry_after: float | None = None
+
+
+class Denied(Unavailable):
+    """The token is missing, unknown, or may not do this. The settings are at fault and not the request: mend them, and
+    ask again.
+    """
+
+    code = "denied"
