@@ -17,13 +17,18 @@ import promql
 import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
-from prometheus_lab import CONFIG, Prometheus
+from prometheus_lab import CONFIG, PROMETHEUS, Prometheus
 from recovery_lab import MEDIUM, QuickRelay
 from relay_lab import HOSTS, running_relay, until
 
+from bench.monitoring.exporter import EXPORTER
 from worker import metrics
 from worker.journal.intake import schedulers
 
+pytestmark = pytest.mark.skipif(
+    not (PROMETHEUS.exists() and EXPORTER.exists()),
+    reason="prometheus or prometheus-redis-exporter is missing (scripts/debian-packages)",
+)
 MINUTE = 60_000
 """In milliseconds."""
 
