@@ -9,7 +9,7 @@ import structlog
 
 from tasks import cordons, costs, dispatch
 from tasks.convergence import convergence
-from worker import metrics
+from worker import metrics, trace
 from worker.contract import MigrateRequest
 from worker.contract.idempotency import fingerprint
 from worker.errors import Rejected, SettingsError
@@ -65,6 +65,7 @@ def resolved(parts: Runtime, ident: str, request: MigrateRequest) -> Record:
         request_reason=request.reason,
         priority=request.priority,
         cost=costs.cost_at(parts, domain, source),
+        traceparent=request.traceparent or "",
         fingerprint=fingerprint(request),
     )
 
@@ -235,7 +236,8 @@ def submit(parts: Runtime, record: Record) -> None:
         tell_apart(record.id, record.requested_by)
     if admitted[0] == "OK":
         metrics.admission_wait_seconds.labels(record.priority).observe(int(admitted[1]) / 1000)
-        dispatch.send(parts.inventory, baton.document())
+        with trace.bound(record.traceparent):
+            dispatch.send(parts.inventory, baton.document())
 
 
 def tell_apart(ident: str, by: str) -> None:
@@ -247,10 +249,11 @@ def tell_apart(ident: str, by: str) -> None:
 @on_round
 def republish_overdue(parts: Runtime) -> None:
     """Send again what nobody claimed in time."""
-    for ident, baton, phase in parts.journal.overdue("host."):
-        logger.info("republishing", migration=ident, phase=phase)
-        metrics.republished.labels(phase).inc()
-        dispatch.resend(parts.inventory, baton, phase)
+    for ident, baton, phase, traceparent in parts.journal.overdue("host."):
+        with trace.bound(traceparent):
+            logger.info("republishing", migration=ident, phase=phase)
+            metrics.republished.labels(phase).inc()
+            dispatch.resend(parts.inventory, baton, phase)
 
 
 @on_round

@@ -11,6 +11,7 @@ from celery.exceptions import Ignore
 from tasks import bulk
 from tasks.migrate import EntryTask
 from tasks.watch import patiently
+from worker import trace
 from worker.app import app
 from worker.contract import (
     BATCH,
@@ -38,7 +39,7 @@ def _begin(task: Task[..., Any], model: type[bulk.Request], args: tuple[object, 
     """
     parts, asked = runtime(), str(task.request.id)
     try:
-        request = model.parse(_by_name(task, args, kwargs))
+        request = model.parse(trace.adopted(_by_name(task, args, kwargs)))
         ident = _ident(request.batch or asked)
         answer, state = patiently(bulk.begin, parts, ident, request)
     except Rejected as refusal:

@@ -44,11 +44,12 @@ def begin(parts: Runtime, ident: str, request: Request) -> tuple[str, str]:
     fields = {
         "kind": kind_of(request),
         "digest": fingerprint(request),
-        "request": request.model_dump(mode="json", exclude={"moves", "plan"}, exclude_unset=True) | more,
+        "request": request.model_dump(mode="json", exclude={"moves", "plan", "traceparent"}, exclude_unset=True) | more,
         "hosts": list(getattr(request, "hosts", ())),
         "priority": str(request.priority),
         "requested_by": request.requested_by,
         "reason": request.reason,
+        "traceparent": request.traceparent,
         "hold": "1" if request.hold else None,
     }
     told = {"kind": fields["kind"], "moves": moves, "by": request.requested_by}

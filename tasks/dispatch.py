@@ -9,6 +9,7 @@ import structlog
 from celery.canvas import Signature
 
 from tasks.results import RESULT_KEY
+from worker import trace
 from worker.app import app
 from worker.contract import PHASE, PROGRESS, RECOVER, Baton, canonical
 from worker.hypervisors.base import Phase, Progress
@@ -63,14 +64,18 @@ def send(inventory: Inventory, baton: dict[str, Any], first: Phase = Phase.BEGIN
 
 def _step(phase: Phase, host: Host) -> Signature[Any]:
     # Arguments stay out of headers and events: argsrepr would show the baton there.
-    return app.signature(PHASE + phase, options={"queue": host.queue, "argsrepr": "(baton)"})
+    return app.signature(PHASE + phase, options=_options(host))
+
+
+def _options(host: Host) -> dict[str, Any]:
+    return {"queue": host.queue, "argsrepr": "(baton)"} | ({"headers": traced} if (traced := trace.headers()) else {})
 
 
 def send_recover(inventory: Inventory, baton: dict[str, Any]) -> None:
     """Publish a look at an interrupted attempt, for the host that looks next."""
     host = inventory[baton["recovery"]["at"]]
     try:
-        app.signature(PHASE + RECOVER, options={"queue": host.queue, "argsrepr": "(baton)"}).apply_async((baton,))
+        app.signature(PHASE + RECOVER, options=_options(host)).apply_async((baton,))
     except Exception as lost:  # as in ``send``
         logger.warning("not sent, stays in the outbox", migration=baton["migration"], error=type(lost).__name__)
 

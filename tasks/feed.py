@@ -138,7 +138,7 @@ def ask(parts: Runtime, batch: Batch, item: Item, migration: str) -> None:
         "priority": batch.priority,
         "requested_by": batch.requested_by,
         "reason": batch.reason or item.planned,
-    } | ({"source": item.source} if item.source else {})
+    } | {name: text for name, text in (("source", item.source), ("traceparent", batch.traceparent)) if text}
     try:
         request = MigrateRequest.parse(batch.request.get("migration", {}) | asked)
         record = admission.resolved(parts, migration, request)
@@ -157,6 +157,7 @@ def _refuse(parts: Runtime, batch: Batch, item: Item, migration: str, refusal: R
         "requested_by": batch.requested_by,
         "batch": batch.id,
         "item": item.n,
+        "traceparent": batch.traceparent or None,
         "reason": refusal.code,
         "error": refusal.message[:2000],
         "driver": refusal.driver,

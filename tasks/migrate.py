@@ -11,8 +11,9 @@ from celery.worker.request import Request
 
 from tasks import admission, results
 from tasks.watch import patiently
+from worker import trace
 from worker.app import app
-from worker.contract import CANCEL, IDENT, MIGRATE, MigrateRequest
+from worker.contract import CANCEL, IDENT, MIGRATE, CancelRequest, MigrateRequest
 from worker.contract.idempotency import fingerprint
 from worker.errors import Rejected, RelayError
 from worker.journal import Record
@@ -61,7 +62,7 @@ def migrate(self: Task[..., Any], /, *args: object, **kwargs: Any) -> None:  # n
     parts = runtime()
     ident, request = _ident(parts, self.request.id), None
     try:
-        request = MigrateRequest.parse(_by_name(args, kwargs))
+        request = MigrateRequest.parse(trace.adopted(_by_name(args, kwargs)))
         record = patiently(admission.resolved, parts, ident, request)
         patiently(admission.submit, parts, record)
     except Rejected as refusal:
@@ -97,6 +98,7 @@ def _refuse(
     }
     text = _clean(refusal.message, 2000)
     fields |= {"reason": refusal.code, "error": text, "driver": refusal.driver, "flags_label": refusal.flags}
+    fields["traceparent"] = request.traceparent if request else None
     mine = fields["fingerprint"] = fingerprint(request) if request else None
     told = {"outcome": "rejected", "reason": refusal.code, "error": text}
     if parts.journal.refuse(ident, fields, parts.settings.keep_seconds, told):
@@ -121,11 +123,16 @@ def cancel(self: Task[..., Any], /, *args: object, **kwargs: Any) -> dict[str, s
     of it. Answers ``{"migration", "answer", "detail"}`` with ``ended``, ``asked``, ``too-late`` (perform went
     well: the guest has left, nothing is written) or ``over``.
     """
-    ident, by = kwargs.pop("migration", None), kwargs.pop("requested_by", "")
-    if args or kwargs or not isinstance(ident, str) or not isinstance(by, str) or not IDENT.fullmatch(ident):
-        raise Rejected("vmrelay.v1.cancel takes migration (its id) and requested_by", code="malformed").with_code()
-    parts = runtime()
-    answer, detail = patiently(parts.journal.cancel, ident, _clean(by, 200), parts.settings.keep_seconds)
+    try:
+        request = CancelRequest.parse({"": "by place"} if args else kwargs)
+    except Rejected:
+        raise Rejected(
+            "vmrelay.v1.cancel takes migration (its id) and requested_by", code="malformed"
+        ).with_code() from None
+    parts, ident = runtime(), request.migration
+    answer, detail = patiently(
+        parts.journal.cancel, ident, _clean(request.requested_by, 200), parts.settings.keep_seconds
+    )
     if answer == "GONE":
         raise Rejected(f"unknown migration '{ident[:80]}'", code="unknown-migration").with_code()
     if answer == "ENDED" and (record := parts.journal.record(ident)):

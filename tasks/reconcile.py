@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from tasks import dispatch
 from tasks.recovery import Stage, recovering
 from tasks.watch import patiently
-from worker import metrics
+from worker import metrics, trace
 from worker.agent import Agent, on_look
 from worker.contract import Baton
 from worker.hypervisors.base import Phase
@@ -62,9 +62,10 @@ def start(
     fields: dict[str, str] = {"warning": assumed_dead(known.dead, record.domain)} if dead else {}
     if not journal.recover(record, at, dispatch.text(baton), told, PATIENCE, fields):
         return False
-    logger.warning("recovering", migration=record.id, domain=record.domain, phase=record.phase, why=why)
     metrics.interrupted.labels(record.driver, record.phase, record.step or "in-doubt").inc()
-    dispatch.send_recover(inventory, baton.document())
+    with trace.bound(record.traceparent):
+        logger.warning("recovering", migration=record.id, domain=record.domain, phase=record.phase, why=why)
+        dispatch.send_recover(inventory, baton.document())
     return True
 
 
@@ -195,6 +196,7 @@ def restore(agent: Agent, after: Baton, phase: str) -> None:
         convergence=after.convergence,
         attempt=after.attempt,
         epoch=epoch,
+        traceparent=trace.headers().get(trace.HEADER, ""),
     )
     told = {"phase": phase, "host": agent.host.name, "stage": baton.recovery and baton.recovery.stage}
     answer = patiently(journal.restore, record, after.destination, dispatch.text(baton), told, PATIENCE)

@@ -9,6 +9,7 @@ import tasks.filling
 import tasks.listing
 import tasks.reconcile  # registers itself with agents and schedulers
 import tasks.telling
+import tasks.tracing
 import tasks.turns  # noqa: F401 - and with schedulers
 from tasks.batch import batch, control, drain, rebalance, return_
 from tasks.hosts import host

@@ -12,6 +12,7 @@ from celery import Task
 
 from tasks import admission, reconcile
 from tasks.watch import patiently
+from worker import trace
 from worker.app import app
 from worker.contract import RECOVER, RESOLVE, RETRY, Baton, MigrateRequest, ResolveRequest, RetryRequest
 from worker.errors import Rejected, RelayError
@@ -49,7 +50,7 @@ def retry(self: Task[..., Any], /, *args: object, **kwargs: Any) -> dict[str, st
     try:
         # From the task's own id: a retry that is sent twice is one migration.
         ident = str(uuid.uuid5(uuid.NAMESPACE_OID, str(self.request.id)))
-        return _retry(runtime(), RetryRequest.parse(_by_name(RETRY, args, kwargs)), ident)
+        return _retry(runtime(), RetryRequest.parse(trace.adopted(_by_name(RETRY, args, kwargs))), ident)
     except Rejected as refusal:
         raise refusal.with_code() from None
 
@@ -156,7 +157,8 @@ def _retry(parts: Runtime, request: RetryRequest, ident: str) -> dict[str, str]:
     if record.state == "backoff":
         return _hasten(parts, record, request.requested_by)
     refuse_retrying(record)
-    again = MigrateRequest.parse(asked_again(parts, record, request.requested_by))
+    traced = {"traceparent": request.traceparent} if request.traceparent else {}
+    again = MigrateRequest.parse(asked_again(parts, record, request.requested_by) | traced)
     patiently(admission.submit, parts, patiently(admission.resolved, parts, ident, again))
     logger.info("asked again", migration=ident, after=record.id)
     return {"migration": ident, "answer": "asked"}

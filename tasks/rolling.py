@@ -27,7 +27,7 @@ from worker.scheduler import on_round
 
 logger = structlog.get_logger(__name__)
 
-SHARED = ("priority", "migration", "requested_by", "reason")
+SHARED = ("priority", "migration", "requested_by", "reason", "traceparent")
 """What a roll asks of each of its batches."""
 MOST_NAMED = 5
 """So many guests are named where a roll stops; the batch has all of them."""

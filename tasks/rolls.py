@@ -10,6 +10,7 @@ from celery import Task
 from tasks.hosts import by_name, refuse_drain, refuse_uncordon
 from tasks.rolling import Step, going_back, take
 from tasks.watch import patiently
+from worker import trace
 from worker.app import app
 from worker.contract import IDENT, ROLL, ROLL_CONTROL, RollControlRequest, RollRequest
 from worker.errors import Rejected, RelayError
@@ -31,7 +32,7 @@ def roll(self: Task[..., Any], /, *args: object, **kwargs: Any) -> dict[str, Any
     Answers ``{"roll", "answer"}`` at once: ``begun``, or ``same`` where there is a roll with this id already.
     """
     try:
-        request = RollRequest.parse(by_name(ROLL, args, kwargs))
+        request = RollRequest.parse(trace.adopted(by_name(ROLL, args, kwargs)))
         return patiently(_begun, runtime(), request.batch or str(self.request.id), request)
     except Rejected as refusal:
         raise refusal.with_code() from None

@@ -7,7 +7,7 @@ import time
 import structlog
 
 from tasks import cordons, dispatch
-from worker import metrics
+from worker import metrics, trace
 from worker.contract import Priority
 from worker.runtime import Runtime
 from worker.scheduler import on_round
@@ -45,7 +45,8 @@ def _admit(parts: Runtime, ident: str) -> None:
     if answer == "OK":
         if baton.attempt == 1:
             metrics.admission_wait_seconds.labels(record.priority).observe(int(told[0]) / 1000)
-        dispatch.send(inventory, baton.document())
+        with trace.bound(record.traceparent):
+            dispatch.send(inventory, baton.document())
     elif answer == "CORDONED":
         cordons.turn_away(parts, record)
 

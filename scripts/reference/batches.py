@@ -52,6 +52,7 @@ RECEIPT = {
     "notes": "what is to be said of it in words",
     "left": "who stays where the batch did not want it: guest (uuid), domain, host, code, why, unblock (what would let "
     "it move). Of a drain: all that are still on its hosts when it ends",
+    "traceparent": "the trace that it belongs to (W3C Trace Context), or null",
     "created": "Unix time",
     "started": "when it began to ask for its moves; null before",
     "ended": "null before its end",

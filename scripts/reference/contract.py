@@ -76,6 +76,7 @@ RESULT = {
     "reason": "as the request said",
     "priority": "`low`, `normal`, `high` or `urgent`",
     "batch": "the batch that asked for it, or null",
+    "traceparent": "the trace that it belongs to (W3C Trace Context), or null",
     "created": "Unix time",
     "ended": "Unix time, or null",
 }

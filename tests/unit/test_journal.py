@@ -222,7 +222,7 @@ class Relaying(RuleBasedStateMachine):
     @rule()
     def republish(self) -> None:
         """What is overdue is queued, and has the baton that a claim will be compared with."""
-        for ident, baton, phase in self.journal.overdue("host."):
+        for ident, baton, phase, _ in self.journal.overdue("host."):
             record = self.journal.record(ident)
             assert record is not None
             assert (record.state, record.step, record.phase) == ("active", "queued", phase)

@@ -77,6 +77,7 @@ EVENTS: Mapping[str, Callable[[Event], str]] = {
     "resume": lambda data: f"resume asked for{_by(data)}",
     "cancel": lambda data: f"cancel of what runs asked for{_by(data)}",
     "retry": lambda data: f"retry asked for{_by(data)}",
+    "conflict": lambda data: f"another request came under its id{_by(data)}",
     "item-asked": lambda data: f"{clean(data['domain'])} asked for as {data['migration']}",
     "item-withdrawn": lambda data: f"{clean(data['domain'])} taken back",
     "item-ended": _ended,

@@ -39,7 +39,14 @@ from worker.contract.names import (
     canonical,
 )
 from worker.contract.plans import Goal, Plan, Problem
-from worker.contract.requests import TUNING_RANGES, MigrateRequest, ResolveRequest, RetryRequest, TuneRequest
+from worker.contract.requests import (
+    TUNING_RANGES,
+    CancelRequest,
+    MigrateRequest,
+    ResolveRequest,
+    RetryRequest,
+    TuneRequest,
+)
 
 __all__ = [
     "BATCH",
@@ -66,6 +73,7 @@ __all__ = [
     "BatchRequest",
     "Baton",
     "BulkRequest",
+    "CancelRequest",
     "ControlRequest",
     "DrainRequest",
     "ErrorInfo",

@@ -6,18 +6,21 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from worker.contract.names import HostName, Ident, Name, Priority, Text, parsed
+from worker.contract.names import HostName, Ident, Name, Priority, Text, TraceParent, parsed
 from worker.contract.plans import Document, Goal, Plan
 from worker.contract.requests import MigrateRequest
 from worker.errors import Rejected
 
 MOST_MOVES = 20_000
-OWN = ("domain", "source", "destination", "priority", "requested_by", "reason")
+OWN = ("domain", "source", "destination", "priority", "requested_by", "reason", "traceparent")
 """Fields of a migration that a batch gives itself."""
 
 
 class Asked(Document):
     """The arguments of a task."""
+
+    traceparent: TraceParent | None = None
+    """The trace that it belongs to (W3C Trace Context); the message's header of that name where not given."""
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> Self:

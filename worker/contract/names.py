@@ -7,7 +7,7 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, StringConstraints, ValidationError, WithJsonSchema
 
 from worker.errors import Rejected
 
@@ -47,6 +47,19 @@ FlagText = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*
 Text = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")]
 Value = Annotated[str, StringConstraints(max_length=262_144, pattern=r"^[^\x00]*$")]
 
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+"""W3C Trace Context: version, trace, parent, flags. All zeros are no trace and no parent."""
+
+
+def _traced(text: str) -> str:
+    if not TRACEPARENT.fullmatch(text):
+        raise ValueError("a traceparent is 00-<32 hex digits>-<16 hex digits>-<2 hex digits>, not all zero (W3C)")
+    return text
+
+
+TraceParent = Annotated[
+    str, AfterValidator(_traced), WithJsonSchema({"type": "string", "pattern": f"^{TRACEPARENT.pattern}$"})
+]
 HostName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from worker.contract.names import NAME, FlagText, Ident, Name, Priority, Text, Value, parsed
+from worker.contract.names import NAME, FlagText, Ident, Name, Priority, Text, TraceParent, Value, parsed
 from worker.errors import Rejected
 from worker.hypervisors.convergence import StallAction, TuningKind
 from worker.hypervisors.params import out_of_range
@@ -47,6 +47,8 @@ class MigrateRequest(BaseModel):
     """Who asks, for the record; requests of one requester share their turns."""
     reason: Text = ""
     """Why, for the record."""
+    traceparent: TraceParent | None = None
+    """The trace that it belongs to (W3C Trace Context); the message's header of that name where not given."""
 
     @field_validator("priority", mode="before")
     @classmethod
@@ -107,6 +109,8 @@ class TuneRequest(BaseModel):
     """Milliseconds for ``set-downtime``; MiB/s for a speed, where 0 (after the switch only) is no limit."""
     requested_by: Text = ""
     """Who asks, for the record."""
+    traceparent: TraceParent | None = None
+    """The trace that it belongs to (W3C Trace Context); the message's header of that name where not given."""
 
     @field_validator("kind", mode="before")
     @classmethod
@@ -130,6 +134,24 @@ class TuneRequest(BaseModel):
         return parsed(cls, document)
 
 
+class CancelRequest(BaseModel):
+    """The arguments of ``vmrelay.v1.cancel``."""
+
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, strict=True)
+
+    migration: Ident
+    """The id of a migration that is not over."""
+    requested_by: str = ""
+    """Who asks, for the record, which has the first 200 characters."""
+    traceparent: TraceParent | None = None
+    """The trace that it belongs to (W3C Trace Context); the message's header of that name where not given."""
+
+    @classmethod
+    def parse(cls, document: dict[str, Any]) -> Self:
+        """Check a request. Raises ``Rejected`` (``malformed``) that names every wrong field."""
+        return parsed(cls, document)
+
+
 class ResolveRequest(BaseModel):
     """The arguments of ``vmrelay.v1.resolve``."""
 
@@ -141,6 +163,8 @@ class ResolveRequest(BaseModel):
     """One of its two hosts, which is powered off or fenced: whatever it had of the guest is taken to be gone."""
     requested_by: Text = ""
     """Who asks, for the record."""
+    traceparent: TraceParent | None = None
+    """The trace that it belongs to (W3C Trace Context); the message's header of that name where not given."""
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> Self:
@@ -157,6 +181,8 @@ class RetryRequest(BaseModel):
     """The id of a migration that failed, was cancelled, or waits for its next attempt."""
     requested_by: Text = ""
     """Who asks, for the record."""
+    traceparent: TraceParent | None = None
+    """The trace that it belongs to (W3C Trace Context); the message's header of that name where not given."""
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> Self:

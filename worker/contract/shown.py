@@ -145,6 +145,7 @@ class Migration(Shown):
     reason: str
     priority: Priority
     batch: str | None
+    traceparent: str | None
     created: UnixTime | None
     ended: UnixTime | None
 
@@ -194,6 +195,7 @@ class Batch(Shown):
     planned_seconds: float | None
     notes: tuple[str, ...]
     left: tuple[Left, ...]
+    traceparent: str | None
     created: UnixTime | None
     started: UnixTime | None
     ended: UnixTime | None

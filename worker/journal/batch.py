@@ -102,6 +102,8 @@ class Batch:
     priority: str = "normal"
     requested_by: str = ""
     reason: str = ""
+    traceparent: str = ""
+    """The trace that the request belongs to; its migrations do, too."""
     request: dict[str, Any] = field(default_factory=dict)
     """As it was asked for, without its moves or its plan."""
     hold: bool = False
@@ -187,6 +189,7 @@ class Batch:
             "planned_seconds": self.seconds or None,
             "notes": list(self.notes),
             "left": list(self.left),
+            "traceparent": self.traceparent or None,
             "created": self.created / 1000 if self.created else None,
             "started": self.started / 1000 if self.started else None,
             "ended": self.ended / 1000 if self.ended else None,
@@ -207,6 +210,7 @@ def batch_of(ident: str, raw: Mapping[str, str], asked: int, doubts: tuple[str, 
         priority=raw.get("priority") or "normal",
         requested_by=raw.get("requested_by", ""),
         reason=raw.get("reason", ""),
+        traceparent=raw.get("traceparent", ""),
         request=json.loads(raw.get("request") or "{}"),
         hold=raw.get("hold") == "1",
         abort=raw.get("abort") == "1",

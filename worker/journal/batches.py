@@ -15,9 +15,9 @@ CHUNK, SMALL = 500, 100
 """So many moves are written, and so many skipped or asked anew, in one step: Redis serves nobody else meanwhile."""
 
 BRIEF = (
-    "kind", "state", "hosts", "priority", "requested_by", "reason", "request", "hold", "abort", "total", "moved",
-    "failed", "skipped", "replans", "plans", "exhausted", "renew", "filled", "expected", "base", "revision", "created",
-    "started", "last",
+    "kind", "state", "hosts", "priority", "requested_by", "reason", "traceparent", "request", "hold", "abort", "total",
+    "moved", "failed", "skipped", "replans", "plans", "exhausted", "renew", "filled", "expected", "base", "revision",
+    "created", "started", "last",
 )  # fmt: skip
 
 

@@ -223,10 +223,10 @@ class Journal(Hosts, Lists, Batches, Cordons, Glances, Looks, Outcomes, Queue, R
 
     # -- what waits -----------------------------------------------------------------------------
 
-    def overdue(self, queues: str, most: int = 100) -> Iterator[tuple[str, str, str]]:
-        """Phase messages that nobody claimed in time: id, baton, phase (``overdue.lua``)."""
+    def overdue(self, queues: str, most: int = 100) -> Iterator[tuple[str, str, str, str]]:
+        """Phase messages that nobody claimed in time: id, baton, phase, traceparent or "" (``overdue.lua``)."""
         flat = self._run("overdue", "", most, queues)
-        yield from zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+        yield from zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)
 
     # -- recovery -------------------------------------------------------------------------------
 

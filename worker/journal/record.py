@@ -68,6 +68,8 @@ class Record:
     """Which of that batch's moves it is, from 1."""
     cost: int = 1
     """How many slots of each host it takes."""
+    traceparent: str = ""
+    """The trace that the request belongs to (W3C Trace Context)."""
     fingerprint: str = field(default="", repr=False)
     """Of the request; empty where that was malformed, and in what a version before this one wrote."""
 
@@ -154,6 +156,7 @@ class Record:
             "batch": self.batch or None,
             "item": self.item or None,
             "cost": self.cost if self.cost != 1 else None,
+            "traceparent": self.traceparent or None,
             "fingerprint": self.fingerprint or None,
         }
 
@@ -189,6 +192,7 @@ class Record:
             "reason": self.request_reason,
             "priority": self.priority,
             "batch": self.batch or None,
+            "traceparent": self.traceparent or None,
             "created": self.created / 1000 if self.created else None,
             "ended": self.ended / 1000 if self.ended else None,
         }
@@ -273,6 +277,7 @@ def from_hash(ident: str, raw: dict[str, str]) -> Record:
         batch=raw.get("batch", ""),
         item=int(raw.get("item") or 0),
         cost=int(raw.get("cost") or 1),
+        traceparent=raw.get("traceparent", ""),
         fingerprint=raw.get("fingerprint", ""),
         attempt=int(raw.get("attempt") or 0),
         epoch=int(raw.get("epoch") or 0),

@@ -2,7 +2,7 @@
 -- While the host's queue holds messages its agent is merely behind: nothing is lost, and sending again would
 -- put it further behind.
 -- ARGV: "", how many, prefix of the host queues
--- a flat list of id, baton, phase
+-- a flat list of id, baton, phase, traceparent (or "")
 
 -- kombu keeps one list for each step of priority.
 local function behind(queue)
@@ -16,8 +16,8 @@ local on_destination = {prepare = true, finish = true}
 local found = {}
 for _, late in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'outbox', '-inf', now(), 'LIMIT', 0, ARGV[2])) do
   local key = prefix .. 'm:' .. late
-  local baton, phase, queued, step, source, destination, host =
-    unpack(redis.call('HMGET', key, 'baton', 'phase', 'queued', 'step', 'source', 'destination', 'host'))
+  local baton, phase, queued, step, source, destination, host, traceparent =
+    unpack(redis.call('HMGET', key, 'baton', 'phase', 'queued', 'step', 'source', 'destination', 'host', 'traceparent'))
   -- What a version before this one queued does not say which host it is for, or names the one before.
   if phase ~= 'recover' then host = on_destination[phase] and destination or source end
   if baton and step == 'queued' and behind(ARGV[3] .. host) then
@@ -32,6 +32,7 @@ for _, late in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'outbox', '-inf', no
     found[#found + 1] = late
     found[#found + 1] = baton
     found[#found + 1] = phase
+    found[#found + 1] = traceparent or ''
   else
     redis.call('ZREM', prefix .. 'outbox', late)
   end
