@@ -21,7 +21,7 @@ from worker.contract import MigrateRequest
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")])
 PROSE = [page for page in PAGES if page.parent.name != "reference"]
 NOT_METRICS = {"vmrelay_client"}
 """The planned client's package."""
