@@ -27,7 +27,7 @@ from worker.runtime import Runtime
 from worker.settings import WebSettings
 from worker.web.access import Access
 from worker.web.problems import Problem, unknown
-from worker.web.streams import Streams
+from worker.web.streams import EVENT_ID, Streams
 from worker.web.waiting import Watch
 
 TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
@@ -155,7 +155,9 @@ Traceparent = Annotated[
 ]
 Limit = Annotated[int, Query(ge=1, le=200, description="So many at most.")]
 Cursor = Annotated[str | None, Query(max_length=1000, description="`next` of the page before.")]
-LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=64, description="Go on after this one.")]
+LastEventId = Annotated[
+    str | None, Header(alias="Last-Event-ID", pattern=f"^{EVENT_ID.pattern}$", description="Go on after this one.")
+]
 
 
 # -- what routes answer ---------------------------------------------------------------------------------------

@@ -20,13 +20,15 @@ class Health(BaseModel):
     status: str = "ok"
 
 
-@router.api_route("/healthz", methods=["GET", "HEAD"], response_model=Health, responses=problems())
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz", response_model=Health, responses=problems())
 async def healthz(request: Request) -> Response:
     """Whether the process lives."""
     return shown(request, Health().model_dump())
 
 
-@router.api_route("/readyz", methods=["GET", "HEAD"], response_model=Health, responses=problems())
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz", response_model=Health, responses=problems())
 def readyz(desk: TheDesk, request: Request) -> Response:
     """Whether Redis answers and a scheduler leads."""
     if "scheduler" not in desk.book.agents(["scheduler"]):

@@ -131,6 +131,6 @@ def wrong_fields(errors: Collection[Mapping[str, object]]) -> str:
     for each in list(errors)[:MOST_FIELDS]:
         where = each["loc"]
         place = [str(part) for part in where if part != "body"] if isinstance(where, (tuple, list)) else []
-        text = "it is no JSON" if each["type"] == "json_invalid" else str(each["msg"])
+        text = "it is no JSON" if each["type"] == "json_invalid" else str(each["msg"]).removeprefix("Value error, ")
         told.setdefault(".".join(place[:4])[:80] if each["type"] != "json_invalid" else "", text)
     return "; ".join(f"{field}: {text}" if field else text for field, text in told.items())
