@@ -6,6 +6,8 @@ import json
 import socket
 import threading
 from base64 import b64decode
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from vmrelay_client import Client, Rejected, TimedOut, Unavailable
 from vmrelay_client._celery import own_app
 
 from tasks import results
+from worker.embedded import EmbeddedRedis
 from worker.errors import Rejected as RelayRejected
 
 
@@ -111,6 +114,38 @@ def test_a_cancel_without_a_scheduler_says_that_it_waits(redis_url: str) -> None
         assert _message(redis_url)["headers"]["task"] == "vmrelay.v1.cancel"
         with redis.Redis.from_url(redis_url) as server:
             assert server.pubsub_channels("celery-task-meta-*") == []
+
+
+def test_the_documented_user_of_redis_may_ask_and_read_and_nothing_else(
+    private_redis: Callable[..., EmbeddedRedis],
+) -> None:
+    """The rule of the guide is enough for the client, and keeps the application from everything else."""
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "web-application.md").read_text()
+    rule = next(line for line in page.splitlines() if line.startswith("ACL SETUSER shop ")).split()
+    url = private_redis().url
+    with redis.Redis.from_url(url) as root:
+        assert root.execute_command(*rule) == b"OK"
+        root.set(*results.shown("m-9", {"state": "ended"})[:2])
+    theirs = url.replace("redis://", "redis://shop:PASSWORD@")
+    with Client.from_url(theirs) as client, redis.Redis.from_url(theirs) as shop:
+        client.migrate("web-1", "beta")
+        client.drain("alpha")
+        assert client.status("m-9").state == "succeeded"
+        with pytest.raises(Unavailable, match="waits in the queue"):
+            client.cancel("m-1", timeout=0.2)
+        for forbidden in (
+            ("GET", "vmrelay:m:m-9"),
+            ("LPUSH", "host.alpha", "{}"),
+            ("RPOP", "scheduler"),
+            ("SET", "celery-task-meta-m-9", "{}"),
+            ("DEL", "celery-task-meta-m-9"),
+            ("KEYS", "*"),
+            ("EVAL", "return 1", "0"),
+        ):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                shop.execute_command(*forbidden)
+    with redis.Redis.from_url(url) as root:
+        assert root.llen("scheduler") == 3
 
 
 def test_an_answer_is_removed_when_it_was_read(redis_url: str) -> None:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 
 import pytest
 from vmrelay_client import Failed, IdempotencyConflict, InDoubt, Rejected, TimedOut, Unavailable
 from vmrelay_client.fake import FakeClient, Request
+
+
+def test_the_guides_example_runs() -> None:
+    """What the guide shows of the fake is true of it."""
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "web-application.md").read_text()
+    example = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "FakeClient" in block)
+    exec(compile(example, "web-application.md", "exec"), {})  # noqa: S102 - our own page
 
 
 def test_time_moves_on_when_it_is_told_to() -> None:

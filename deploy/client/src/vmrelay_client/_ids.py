@@ -10,7 +10,7 @@ NAMESPACE = uuid.UUID("279373fb-096a-52e9-b066-832204c4f4d2")
 SCOPE = "default"
 """The scope of an application that names none."""
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def new_id() -> str:
