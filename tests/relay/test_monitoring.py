@@ -7,7 +7,8 @@ scheduler, and faults that raise alerts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +20,8 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_lab import CONFIG, PROMETHEUS, Prometheus
 from recovery_lab import MEDIUM, QuickRelay
-from relay_lab import HOSTS, running_relay, until
+from relay_lab import HOSTS, running_relay
+from relay_lab import until as at_once
 
 from bench.monitoring.exporter import EXPORTER
 from worker import metrics
@@ -29,6 +31,8 @@ pytestmark = pytest.mark.skipif(
     not (PROMETHEUS.exists() and EXPORTER.exists()),
     reason="prometheus or prometheus-redis-exporter is missing (scripts/debian-packages)",
 )
+LOOK_SECONDS = 0.2
+"""Prometheus learns nothing new between two scrapes, and each question costs it something."""
 MINUTE = 60_000
 """In milliseconds."""
 
@@ -55,7 +59,7 @@ def monitored() -> Iterator[tuple[QuickRelay, Impatient]]:
     with TemporaryDirectory(prefix="vmrelay-") as name, running_relay(Path(name) / "relay", QuickRelay) as relay:
         prometheus = Impatient(Path(name) / "prometheus")
         prometheus.directory.mkdir()
-        watching = ("--output", str(prometheus.targets), "--watch", "--every", "0.3")
+        watching = ("--output", str(prometheus.targets), "--watch", "--every", "1")
         relay.spawn("targets", "targets", *watching)
         until(prometheus.targets.exists, "a file of targets")
         try:
@@ -64,6 +68,16 @@ def monitored() -> Iterator[tuple[QuickRelay, Impatient]]:
             yield relay, prometheus
         finally:
             prometheus.stop()
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait until it is true."""
+
+    def looked() -> bool:
+        time.sleep(LOOK_SECONDS)
+        return bool(condition())
+
+    at_once(looked, what)
 
 
 def seen(prometheus: Prometheus, *instances: str) -> None:
