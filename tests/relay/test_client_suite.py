@@ -20,6 +20,7 @@ from vmrelay_client import (
 )
 
 SECONDS = 40.0
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +28,12 @@ def web_url(whole_relay: Relay) -> str:
     """The HTTP API of the relay that all tests share; ends with it."""
     # Tests look more often than one application may.
     whole_relay.environment["VMRELAY_WEB__REQUESTS_PER_MINUTE"] = "100000"
-    whole_relay.spawn("web", "web", "--port", "0")
+    whole_relay.spawn("client-web", "web", "--port", "0")
+    del whole_relay.environment["VMRELAY_WEB__REQUESTS_PER_MINUTE"]
 
     def listens() -> re.Match[str] | None:
-        assert whole_relay.processes["web"].poll() is None, whole_relay.log("web")
-        return re.search(r"http://127\.0\.0\.1:\d+", whole_relay.log("web"))
+        assert whole_relay.processes["client-web"].poll() is None, whole_relay.log("client-web")
+        return re.search(r"http://127\.0\.0\.1:\d+", whole_relay.log("client-web"))
 
     return until(listens, "the HTTP API listens")[0]  # type: ignore[index]
 
@@ -53,7 +55,7 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 def test_a_migration_is_asked_for_and_waited_for(stage: Stage) -> None:
     """It waits, runs with a rising percentage, and has moved its domain; what is told of it says so."""
     name = stage.moving()
-    asked = stage.client.migrate(name, "beta", requested_by="anna", reason="room", priority="high")
+    asked = stage.client.migrate(name, "beta", reason="room", priority="high", traceparent=TRACE)
     seen: list[Migration] = []
     done = stage.client.wait(asked.id, SECONDS, seen.append)
     assert (done.id, done.state, done.percent, done.over, done.error) == (asked.id, "succeeded", 100, True, None)
@@ -63,6 +65,7 @@ def test_a_migration_is_asked_for_and_waited_for(stage: Stage) -> None:
     document = done.document
     assert (document["outcome"], document["domain"], document["destination"]) == ("succeeded", name, "beta")
     assert (document["reason"], document["priority"], document["source"]) == ("room", "high", stage.source)
+    assert document["traceparent"] == TRACE
     assert stage.client.status(asked.id) == done
     assert stage.client.cancel(asked.id).answer == "over"
     assert stage.client.cancel(asked.id).detail == "succeeded"
