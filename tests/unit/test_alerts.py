@@ -23,6 +23,9 @@ RULES: list[dict[str, Any]] = [
 ]
 ALERTS = [rule for rule in RULES if "alert" in rule]
 SECTIONS = ["Meaning", "Impact", "Look", "Do", "Do not"]
+needs_promtool = pytest.mark.skipif(
+    not PROMTOOL.exists(), reason=f"{PROMTOOL} is missing (scripts/debian-packages prometheus)"
+)
 each_alert = pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
 
 
@@ -31,6 +34,7 @@ def promtool(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(PROMTOOL), *words], capture_output=True, text=True, check=False)
 
 
+@needs_promtool
 def test_promtool_has_nothing_to_say_about_the_rules() -> None:
     """`check rules --lint=all` finds nothing, and the configuration is valid with the rules that it names."""
     done = promtool("check", "rules", "--lint=all", "--lint-fatal", *FILES)
@@ -40,6 +44,7 @@ def test_promtool_has_nothing_to_say_about_the_rules() -> None:
     assert f"{len(FILES)} rule files found" in done.stdout
 
 
+@needs_promtool
 @pytest.mark.parametrize("file", CASES, ids=lambda file: file.stem)
 def test_the_cases_of_the_alerts_hold(file: Path) -> None:
     """`promtool test rules`: alerts fire and stay silent when the cases say so, with these very words."""
