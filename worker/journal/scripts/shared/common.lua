@@ -12,6 +12,7 @@
 --   doubt             zset    id -> since when
 --   ended             zset    id -> when
 --   all               zset    id -> when it was asked for; every migration that is remembered (lists.py)
+--   queued:<id>       string  the web API told somebody this id of what no scheduler had taken yet; expires
 --   unshown           zset    id -> when; ended, and AsyncResult does not show its result yet (outbox of results)
 --   outcomes          hash    JSON [driver, flags, outcome, reason] -> how many migrations ended so
 --   flagsets          set     the flag sets that are told apart there; later ones count as "other"
