@@ -5,11 +5,16 @@ from __future__ import annotations
 from itertools import count
 from typing import Protocol
 
+from journal_lab import NOTHING
 from relay_lab import LARGE, Relay
+from terms import terms_text
 from vmrelay_client import Client
 from vmrelay_client.fake import FakeClient
 
+from tasks import results
+
 _numbers = count(1)
+RUN = {"host": "alpha", "seconds": 0}
 
 
 class Stage(Protocol):
@@ -33,6 +38,12 @@ class Stage(Protocol):
 
     def until_it_runs(self, migration: str) -> None:
         """Wait until a migration is in perform."""
+
+    def doubtful(self) -> str:
+        """A migration that an operator has to look at."""
+
+    def settle(self, migration: str) -> None:
+        """The operator has looked: it failed."""
 
 
 class OnFake:
@@ -64,6 +75,16 @@ class OnFake:
         while self.client.status(migration).phase != "perform":
             self._fake.advance(1)
 
+    def doubtful(self) -> str:
+        name = self.moving()
+        self._fake.leave_in_doubt(name)
+        asked = self.client.migrate(name, "beta")
+        self._fake.advance(60)
+        return asked.id
+
+    def settle(self, migration: str) -> None:
+        self._fake.settle(migration, "failed")
+
 
 class OnRelay:
     """A relay of real processes."""
@@ -91,6 +112,21 @@ class OnRelay:
 
     def until_it_runs(self, migration: str) -> None:
         self._relay.copying(migration)
+
+    def doubtful(self) -> str:
+        journal, ident = self._relay.journal, f"doubtful-{next(_numbers)}"
+        fields = {"domain": ident, "uuid": ident, "source": "alpha", "destination": "beta", "driver": "vz"}
+        journal.submit(ident, fields, {}, "b1", terms_text(99, 99))
+        assert journal.claim(ident, 1, 1, "begin", "b1", "b", "alpha", NOTHING).won
+        shown = results.shown(ident, results.in_doubt(ident, "alpha", "beta", "seen on both"))
+        journal.doubt(ident, "b", RUN, {"reason": "x", "error": "seen on both"}, {"why": "seen on both"}, shown)
+        return ident
+
+    def settle(self, migration: str) -> None:
+        journal = self._relay.journal
+        journal.client.hset(f"vmrelay:m:{migration}", mapping={"state": "active", "step": "running", "token": "r"})
+        ended = {"outcome": "failed", "reason": "x", "error": "it stayed", "error_phase": "recover"}
+        results.store(journal, journal.conclude(migration, "r", RUN, ended, 1000, None)[1])
 
     def open_hosts(self) -> None:
         """Undo what drains leave."""

@@ -14,6 +14,7 @@ from vmrelay_client import (
     Client,
     Failed,
     IdempotencyConflict,
+    InDoubt,
     Migration,
     Rejected,
     TimedOut,
@@ -146,6 +147,21 @@ def test_what_nobody_knows_waits(stage: Stage) -> None:
     with pytest.raises(Rejected) as refused:
         stage.client.cancel("nobody-asked-for-this")
     assert refused.value.code == "unknown-migration"
+
+
+def test_doubt_is_told_and_is_not_the_end(stage: Stage) -> None:
+    """What an operator must look at raises InDoubt and is not over; once it is settled its outcome is told."""
+    ident = stage.doubtful()
+    with pytest.raises(InDoubt, match=r"test|seen on both") as doubt:
+        stage.client.wait(ident, SECONDS)
+    assert doubt.value.code == "in-doubt"
+    now = stage.client.status(ident)
+    assert (now.state, now.over, now.percent) == ("in-doubt", False, 0)
+    told = stage.client.events(ident, SECONDS)
+    assert next(event for event in told if event.type == "in-doubt").data["why"]
+    stage.settle(ident)
+    assert [event.data["outcome"] for event in told if event.type == "ended"] == ["failed"]
+    assert stage.client.status(ident).state == "failed"
 
 
 def test_events_come_to_an_end(stage: Stage) -> None:
