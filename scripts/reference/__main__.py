@@ -1,4 +1,4 @@
-"""Writes ``docs/reference/`` from the code, or (``--check``) says which pages differ."""
+"""Writes ``docs/reference/`` and ``docs/contract/*.schema.json`` from the code, or (``--check``) says which differ."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import hypervisors
 import journal
 import operation
 import recovery
+import schemas
+import web
 
-FOLDER = Path(__file__).parents[2] / "docs" / "reference"
+DOCS = Path(__file__).parents[2] / "docs"
 PAGES: dict[str, Callable[[], str]] = {
-    "batch-request.schema.json": batches.batch_schema,
     "batches.md": batches.batches,
     "cli.md": command.cli,
     "contract.md": contract.contract,
@@ -26,33 +27,32 @@ PAGES: dict[str, Callable[[], str]] = {
     "journal.md": journal.journal,
     "libvirt-errors.md": hypervisors.libvirt_errors,
     "metrics.md": operation.metrics,
-    "migrate-request.schema.json": contract.migrate_schema,
     "params.md": hypervisors.params,
     "recovery.md": recovery.recovery,
-    "resolve-request.schema.json": contract.resolve_schema,
-    "retry-request.schema.json": contract.retry_schema,
     "sdk-errors.md": hypervisors.sdk_errors,
     "settings.md": operation.settings,
-    "tune-request.schema.json": contract.tune_schema,
     "verdicts.md": hypervisors.verdicts,
 }
 
 
 def main(check: bool) -> int:
     """Write the pages, or compare them; the exit code."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    stale = [file.name for file in FOLDER.iterdir() if file.name not in PAGES]
-    for name, page in PAGES.items():
-        file, text = FOLDER / name, page()
+    texts = {DOCS / "reference" / name: page() for name, page in PAGES.items()}
+    texts |= {DOCS / "contract" / name: text for name, text in schemas.schemas().items()}
+    texts[DOCS / "contract" / "openapi.json"] = web.openapi()
+    generated = [*(DOCS / "reference").iterdir(), *(DOCS / "contract").glob("*.schema.json")]
+    stale = [file for file in generated if file not in texts]
+    for file, text in texts.items():
         if file.exists() and file.read_text(encoding="utf-8") == text:
             continue
-        stale.append(name)
+        stale.append(file)
         if not check:
             file.write_text(text, encoding="utf-8")
-    for name in stale:
-        if name not in PAGES and not check:
-            (FOLDER / name).unlink()
-        print(f"docs/reference/{name} {'differs from the code: run scripts/docs' if check else 'written anew'}")
+    for file in stale:
+        if file not in texts and not check:
+            file.unlink()
+        name = file.relative_to(DOCS.parent)
+        print(f"{name} {'differs from the code: run scripts/docs' if check else 'written anew'}")
     return 1 if check and stale else 0
 
 

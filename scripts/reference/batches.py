@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contract import _arguments, _schema
+from contract import _arguments
 from page import code, described, page, prose, table
 from pydantic import BaseModel
 
@@ -91,11 +91,6 @@ LEFT_CODES = {
 }
 
 
-def batch_schema() -> str:
-    """``docs/reference/batch-request.schema.json``."""
-    return _schema(BatchRequest)
-
-
 def batches() -> str:
     """``docs/reference/batches.md``."""
     told = receipt.receipt(Batch("b", "list", "finished"), [])
@@ -112,7 +107,8 @@ def batches() -> str:
         "`description`, `batch`), and in the end the receipt, whatever became of its moves: state `FAILURE` means that "
         "the request was refused. A task of another id gets `batch`, `answer` (`accepted` or `same`) and `state`.\n\n"
         + table(["task", "arguments"], _rows()),
-        _arguments(BATCH, BatchRequest) + " The JSON Schema is [batch-request.schema.json](batch-request.schema.json).",
+        _arguments(BATCH, BatchRequest)
+        + " The JSON Schema is [batch-request.schema.json](../contract/batch-request.schema.json).",
         "### One of `moves`\n\n" + table(["field", "meaning"], _meanings(BatchMove)),
         _arguments(REBALANCE, RebalanceRequest),
         "### `goal`\n\nWhat it does not say, the settings say (`[planning]`).\n\n"

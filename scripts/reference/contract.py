@@ -131,35 +131,6 @@ EXAMPLE = Record(
 )
 
 
-def migrate_schema() -> str:
-    """``docs/reference/migrate-request.schema.json``."""
-    return _schema(MigrateRequest)
-
-
-def tune_schema() -> str:
-    """``docs/reference/tune-request.schema.json``."""
-    return _schema(TuneRequest)
-
-
-def resolve_schema() -> str:
-    """``docs/reference/resolve-request.schema.json``."""
-    return _schema(ResolveRequest)
-
-
-def retry_schema() -> str:
-    """``docs/reference/retry-request.schema.json``."""
-    return _schema(RetryRequest)
-
-
-def _schema(model: type[BaseModel]) -> str:
-    document = model.model_json_schema()
-    document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    for name, text in described(model).items():
-        if text and name in document["properties"]:
-            document["properties"][name]["description"] = text
-    return json.dumps(document, indent=2, sort_keys=True) + "\n"
-
-
 def contract() -> str:
     """``docs/reference/contract.md``."""
     example = EXAMPLE.document()
@@ -171,24 +142,25 @@ def contract() -> str:
         "Task contract",
         "worker/contract/, worker/journal/ and worker/errors.py",
         "What an application relies on that enqueues migrations by name. Messages, arguments and results are JSON. "
-        "A change that breaks one of these gets a new version in the task's name.",
+        "A change that breaks one of these gets a new version in the task's name. How to write a message by hand, and "
+        "all JSON Schemas, are in [docs/contract](../contract/README.md).",
         _tasks(),
         _arguments(MIGRATE, MigrateRequest)
-        + " The JSON Schema is [migrate-request.schema.json](migrate-request.schema.json); flags are in "
+        + " The JSON Schema is [migrate-request.schema.json](../contract/migrate-request.schema.json); flags are in "
         "[flags.md](flags.md), parameters in [params.md](params.md).",
         _arguments(TUNE, TuneRequest)
-        + " The JSON Schema is [tune-request.schema.json](tune-request.schema.json). A value is checked: "
+        + " The JSON Schema is [tune-request.schema.json](../contract/tune-request.schema.json). A value is checked: "
         + "; ".join(f"`{kind}` takes {low} to {high}" for kind, (low, high) in TUNING_RANGES.items())
         + ". `answer` is `asked`: the agent does it at its next look, and the event `tuned` that names the same "
         "`tuning` tells what became of it, with the error code `too-late` where perform ended first.",
         _arguments(RESOLVE, ResolveRequest)
-        + " The JSON Schema is [resolve-request.schema.json](resolve-request.schema.json). `answer` is `looking`: both "
-        "hosts are looked at anew, and the events tell what was seen and done. What goes on by itself is refused. With "
-        "`assume_dead` the record gets a `warning`.",
+        + " The JSON Schema is [resolve-request.schema.json](../contract/resolve-request.schema.json). `answer` is "
+        "`looking`: both hosts are looked at anew, and the events tell what was seen and done. What goes on by itself "
+        "is refused. With `assume_dead` the record gets a `warning`.",
         _arguments(RETRY, RetryRequest)
-        + " The JSON Schema is [retry-request.schema.json](retry-request.schema.json). `answer` is `asked`, and "
-        "`migration` the id of the new migration, whose `reason` names the old one; or `hastened`, where the migration "
-        "waited for its next attempt, which may start at once.",
+        + " The JSON Schema is [retry-request.schema.json](../contract/retry-request.schema.json). `answer` is "
+        "`asked`, and `migration` the id of the new migration, whose `reason` names the old one; or `hastened`, where "
+        "the migration waited for its next attempt, which may start at once.",
         _arguments(LIMITS, LimitsRequest)
         + " `cluster` takes `migrations`. `limits` of the answer holds `hosts` (`outgoing` and `incoming` of each, and "
         "`at_most`, what its agent has threads for), `networks` and `migrations`; each with `used`, the `limit` "
