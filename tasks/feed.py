@@ -17,7 +17,7 @@ from tasks import admission, receipt
 from worker import metrics
 from worker.contract import MigrateRequest
 from worker.errors import Rejected
-from worker.journal.batch import STATES, Batch, Item
+from worker.journal.batch import KINDS, STATES, Batch, Item
 from worker.journal.hosts import closed
 from worker.runtime import Runtime
 from worker.scheduler import on_round
@@ -35,6 +35,9 @@ LIMITS_SECONDS = 1.0
 """How often the limits are read that an operator may change meanwhile."""
 STOPPED_SECONDS = 0.5
 """How often what a paused or cancelled batch has asked for is taken back."""
+
+NONE_YET = {(kind, outcome): 0 for kind in KINDS for outcome in ("moved", "failed", "skipped")}
+"""What is served before the first move of a kind has ended: of a counter that appears with it no rate sees that one."""
 
 
 class Memory:
@@ -63,7 +66,7 @@ def move_batches(parts: Runtime) -> None:
     numbers = Counter(batch.state for batch in batches)
     for state in STATES[:-1]:
         metrics.batches.labels(state).set(numbers[state])
-    metrics.batch_items.show(parts.journal.item_outcomes())
+    metrics.batch_items.show(NONE_YET | parts.journal.item_outcomes())
     _memory.forget({batch.id for batch in batches})
     _memory.turn += 1
     first = _memory.turn % len(batches) if batches else 0

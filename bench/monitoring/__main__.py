@@ -47,6 +47,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make monitoring", description=__doc__)
     parser.add_argument("--seconds", type=float, default=40, help="how long the load goes on (whole turns)")
     parser.add_argument("--keep", action="store_true", help="go on with the load until Ctrl-C, and say where to look")
+    parser.add_argument("--quick", action="store_true", help="one small turn of load, to see that it works")
     parser.add_argument("--pictures", nargs="?", type=Path, const=PICTURES, help="draw previews (docs/pictures)")
     options = parser.parse_args()
     with signals_unwind(), scratch() as folder, running_stage(folder) as stage:
@@ -61,8 +62,8 @@ def run(stage: Stage, folder: Path, options: argparse.Namespace) -> int:
     load = Load(stage.relay, GUESTS, SIZES, HELD)
     began = time.time()
     turns = 0
-    while not turns or time.time() - began < options.seconds:
-        load.turn()
+    while not turns or (time.time() - began < options.seconds and not options.quick):
+        load.turn(whole=not options.quick)
         turns += 1
     stage.scraped()
     time.sleep(2 * stage.prometheus.interval)  # what happened last is scraped, and rules have seen it

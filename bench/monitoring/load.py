@@ -66,17 +66,18 @@ class Load:
             relay.ask(host, "vm-create", vm=vm)
         until(lambda: len(self._found()) == guests, "guests are published")
 
-    def turn(self) -> None:
-        """Everything once, and wait until all of it has ended."""
+    def turn(self, whole: bool = True) -> None:
+        """Everything once, and wait until all of it has ended; not ``whole`` kills no agent and drains no host."""
         begun = len(self.asked)
         self._turn += 1
         self._refused()
         self._ring()
         self._finished(begun)
         self._cancelled(self.names[3])
-        self._interrupted(self.names[4])
         self._batch()
-        self._drain(self.relay.hosts[-1])
+        if whole:
+            self._interrupted(self.names[4])
+            self._drain(self.relay.hosts[-1])
 
     # -- the parts ------------------------------------------------------------------------------------
 
