@@ -1,6 +1,7 @@
 """FastAPI: moves guests over vmrelay's HTTP API. ``uvicorn --factory main:application`` in this folder."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from pydantic import BaseModel, Field
 from vmrelay_client import Client
 from vmrelay_client.webhooks import BadSignature, verify
 
+log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 
 
@@ -60,7 +62,10 @@ def create_app(relay: Client, database: Path, secret: bytes = b"", sync_seconds:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async def sync() -> None:
             while True:
-                await to_thread.run_sync(moves.sync)
+                try:
+                    await to_thread.run_sync(moves.sync)
+                except Exception:  # whatever it was, the next round may do better; without this there is none
+                    log.exception("moves are not looked at")
                 await asyncio.sleep(sync_seconds)
 
         syncing = asyncio.create_task(sync())

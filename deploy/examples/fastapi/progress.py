@@ -15,7 +15,7 @@ VIEWERS = CapacityLimiter(100)
 async def progress(moves: Moves, relay: Client, move: Move) -> AsyncIterator[dict[str, Any]]:
     """What to show of a move, until it is over; the last one says ``over``."""
     while move.state == "unsent":
-        yield {"text": "to be sent: the relay does not answer yet"}
+        yield {"text": "to be sent"}
         await sleep(1)
         move = moves.get(move.id) or move
     if not move.over:
