@@ -21,10 +21,10 @@ SECONDS = 240
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
-def commands() -> list[tuple[str, list[str]]]:
-    """The commands of the ``console`` blocks, each with the output that the page shows."""
+def commands(page: str = TUTORIAL) -> list[tuple[str, list[str]]]:
+    """The commands of the ``console`` blocks of a page, each with the output that the page shows."""
     found: list[tuple[str, list[str]]] = []
-    for block in re.findall(r"^```console\n(.*?)^```$", TUTORIAL, re.MULTILINE | re.DOTALL):
+    for block in re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
         for line in block.splitlines():
             if line.startswith("$ "):
                 found.append((line[2:], []))

@@ -355,7 +355,11 @@ def test_the_guide_says_what_happens(relay: Relay) -> None:
         for n, (command, expected) in enumerate(commands(page)):
             said = (place / f"said-{n}").read_text(encoding="utf-8")
             assert shows(said, expected), f"$ {command}\n{said}\nwas to show\n" + "\n".join(expected)
-        until(lambda: relay.where("web-1") == {"alpha": "running"}, "the batch of the guide moved it back")
+        ident = re.search(r"/v1/batches/(\S+)", "".join(file.read_text() for file in place.glob("said-*")))[1]  # type: ignore[index]
+        until(lambda: relay.journal.batch(ident).state == "finished", "the batch of the guide is over")  # type: ignore[union-attr]
+        (move,) = relay.journal.items(ident)
+        assert move.state == "moved", move
+        assert relay.where("web-1") == {"alpha": "running"}
         assert len(steps) > 10
     finally:
         assert web.stop() == 0
