@@ -106,6 +106,7 @@ WAITS = says(202, {"id": "m-1", "state": "queued"})
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_connector, "STREAM_PAUSE", 0.01)
+    monkeypatch.setattr(http_connector, "TROUBLE_PAUSE", 0.01)
     monkeypatch.setattr(http_connector, "CONNECT_PAUSE", 0.01)
 
 
@@ -230,6 +231,24 @@ def test_a_silent_stream_is_given_up_in_time() -> None:
         with pytest.raises(TimedOut):
             next(told)
         silent.set()
+
+
+def test_patience_begins_anew_with_each_stream_that_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A migration that waits for hours tells nothing: cuts far apart are no long trouble, a relay that is away is."""
+    monkeypatch.setattr(http_connector, "TROUBLE_SECONDS", 0)
+    away, quiet = says(503, {"code": "redis-unavailable", "detail": "away"}), streams(b": ping\n\n")
+    ended = streams(event("1-0", "ended", outcome="succeeded"))
+    monkeypatch.setattr(http_connector.OverHttp, "now", lambda _: 7.0)  # time stands still: one trouble is never long
+    with serving(away, quiet, away, ended) as server, Client.from_url(server.url) as client:
+        assert [each.type for each in client.events("m-1")] == ["ended"]
+    clock = iter(range(1000))
+    monkeypatch.setattr(http_connector.OverHttp, "now", lambda _: next(clock))
+    with serving(away) as server, Client.from_url(server.url) as client, pytest.raises(Unavailable, match="away"):
+        next(client.events("m-1"))
+    clock = iter(range(1000))
+    with serving(away, quiet, away, quiet, ended) as server, Client.from_url(server.url) as client:
+        monkeypatch.setattr(http_connector, "TROUBLE_SECONDS", 3)
+        assert [each.type for each in client.events("m-1")] == ["ended"]
 
 
 def test_a_stream_of_something_else_is_trouble() -> None:

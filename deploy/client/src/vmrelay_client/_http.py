@@ -25,8 +25,8 @@ CONNECT_TRIES, CONNECT_PAUSE = 3, 0.2
 """So often a refused connection is tried, and seconds between: nothing was sent yet."""
 STREAM_SECONDS = 60.0
 """A stream that is silent for so long is opened anew; the relay sends a comment more often."""
-STREAM_PAUSE = 0.5
-"""Seconds before a stream that ended early is opened again."""
+STREAM_PAUSE, TROUBLE_PAUSE = 0.5, 2.0
+"""Seconds before a stream that ended early is opened again, and one that could not be opened."""
 ANSWER_BYTES, LINE_BYTES = 64 * 1024 * 1024, 1024 * 1024
 """More is not read of an answer, and of one line of a stream."""
 
@@ -113,11 +113,14 @@ class OverHttp:
     def follow(self, migration: str, deadline: float | None) -> Iterator[Event]:
         path, last = f"/v1/migrations/{_name(migration)}/events", ""
         trouble: Unavailable | None = None
-        since = self.now()
+        since: float | None = None
         while True:
             pause = STREAM_PAUSE
             try:
                 for told in self._stream(path, last, deadline):
+                    since = None
+                    if told is None:
+                        continue
                     trouble, last = None, told.id or last
                     yield told
                     if told.type == "ended":
@@ -127,20 +130,25 @@ class OverHttp:
             except Rejected as refusal:
                 if refusal.code != "unknown-migration":
                     raise
+                pause = TROUBLE_PAUSE  # its request may still wait for a scheduler
             except Denied:
                 raise
             except Unavailable as lost:
-                since = since if trouble else self.now()
-                trouble, pause = lost, max(pause, lost.retry_after or 0)
+                since = self.now() if since is None else since
+                trouble, pause = lost, max(TROUBLE_PAUSE, lost.retry_after or 0)
                 if deadline is None and self.now() - since > TROUBLE_SECONDS:
                     raise
-            if deadline is not None and self.now() >= deadline:
+            left = float("inf") if deadline is None else deadline - self.now()
+            if left <= 0:
                 why = f" ({trouble})" if trouble else ""
                 raise TimedOut(f"migration {migration} is not over yet and goes on; ask for it again later{why}")
-            self.pause(pause)
+            self.pause(min(pause, left))
 
-    def _stream(self, path: str, last: str, deadline: float | None) -> Iterator[Event]:
-        """The events of one connection. Raises ``_NothingFollows`` where the last one was told before."""
+    def _stream(self, path: str, last: str, deadline: float | None) -> Iterator[Event | None]:
+        """``None`` once it is open, and the events of one connection.
+
+        Raises ``_NothingFollows`` where the last one was told before.
+        """
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
         left = STREAM_SECONDS if deadline is None else min(STREAM_SECONDS, max(0.1, deadline - self.now()))
         with self._exchange("GET", path, None, headers, left) as response:
@@ -148,6 +156,7 @@ class OverHttp:
                 raise _NothingFollows
             if response.status != 200:
                 raise _error(response, path)
+            yield None
             yield from map(words.event, frames(self._lines(response, deadline)))
 
     def _lines(self, response: http.client.HTTPResponse, deadline: float | None) -> Iterator[bytes]:
