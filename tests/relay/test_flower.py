@@ -64,7 +64,7 @@ def flower(redis_url: str, log: Path) -> Iterator[Flower]:
         )
     try:
         found = Flower(f"http://127.0.0.1:{port}")
-        until(found.answers, "Flower answers")
+        until(found.answers, "Flower answers", 0.2)
         yield found
     finally:
         process.kill()
@@ -150,7 +150,7 @@ def test_flower_and_celery_exporter_see_workers_and_how_migrations_end(quick_rel
         wanted = ended(relay)
         for ident, (state, kind) in wanted.items():
             until(lambda ident=ident, kind=kind: kind in kinds(events, ident), f"{kind} of {ident}")
-            until(lambda ident=ident, state=state: tool.task(ident)[0] == state, f"{ident} is {state} in Flower")
+            until(lambda ident=ident, state=state: tool.task(ident)[0] == state, f"{ident} is {state} in Flower", 0.2)
         names = {f"agent-{host}" for host in relay.hosts} | {f"scheduler-{relay.processes['scheduler'].pid}"}
         metrics = tool.get("/metrics")
         online = [

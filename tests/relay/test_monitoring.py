@@ -42,8 +42,6 @@ FAULTS = {
     "VmrelayNoSchedulerLeads",
 }
 """The alerts that the test sees raised, in this order."""
-until = partial(wait_until, pause=0.2)
-"""Prometheus looks twice a second, and asking it costs more than a look into the journal."""
 MINUTE = 60_000
 """In milliseconds."""
 

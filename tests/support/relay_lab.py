@@ -65,13 +65,13 @@ maximum = 3
 _numbers = count(1)
 
 
-def until(condition: Callable[[], Value], what: str) -> Value:
-    """Wait until a condition is true; its value."""
+def until(condition: Callable[[], Value], what: str, pause: float = 0.02) -> Value:
+    """Wait until a condition is true; its value. ``pause``: seconds between two looks, longer for costly ones."""
     deadline = time.monotonic() + PATIENCE
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: did not come true in {PATIENCE:.0f} s")
-        time.sleep(0.02)
+        time.sleep(pause)
     return value
 
 
