@@ -7,20 +7,34 @@ import threading
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.responses import Response
 
 from worker.cli.main import cli
 from worker.cli.web import web_token
-from worker.errors import Rejected, SettingsError
+from worker.errors import Rejected, SettingsError, Unavailable
 from worker.settings import WebSettings
 from worker.web import access, tokens
-from worker.web.access import COOKIE, LOCAL, Access, Who, is_local, refuse_foreign, refuse_stranger
+from worker.web.access import (
+    COOKIE,
+    LOCAL,
+    Access,
+    Who,
+    drop_cookie,
+    is_local,
+    refuse_foreign,
+    refuse_stranger,
+    set_cookie,
+)
 from worker.web.bounds import Buckets, caller_of
 from worker.web.problems import Denied
+from worker.web.serve import listener, url_of
 from worker.web.tokens import Role, Tokens, digest_of, find, load, make, parse, without
 
 NAMES = st.from_regex(tokens.NAME, fullmatch=True)
@@ -211,6 +225,37 @@ def test_sessions_are_bounded(file: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(access, "MOST_SESSIONS", 2)
     values = [door.login(token)[0] for _ in range(3)]
     assert [door.who({}, {COOKIE: value}) is not None for value in values] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("url", "secure"),
+    [("http://localhost:8080/login", False), ("http://127.0.0.1/login", False), ("https://localhost/login", True),
+     ("http://relay.example/login", True), ("https://relay.example/login", True)],
+)  # fmt: skip
+def test_a_sessions_cookie_is_for_nobody_else(url: str, secure: bool) -> None:
+    """Not for scripts, not for other sites, and in the clear on this machine alone."""
+    parts = urlsplit(url)
+    scope = {"type": "http", "scheme": parts.scheme, "path": "/login", "query_string": b"", "root_path": ""}
+    request = Request(scope | {"headers": [(b"host", parts.netloc.encode())], "server": None})
+    answer = Response()
+    set_cookie(answer, "value", request)
+    words = answer.headers["set-cookie"].lower().split("; ")
+    assert {"httponly", "samesite=strict", "path=/", f"{COOKIE}=value"} <= set(words)
+    assert ("secure" in words) == secure
+    drop_cookie(answer)
+    assert "max-age=0" in answer.headers.getlist("set-cookie")[-1].lower()
+
+
+def test_a_place_that_is_taken_or_none_is_named() -> None:
+    """Before anything else is begun; the message says what to choose instead."""
+    with listener("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        assert url_of(first) == f"http://127.0.0.1:{port}/"
+        with pytest.raises(Unavailable, match="--port") as taken:
+            listener("127.0.0.1", port)
+        assert taken.value.code == "port-taken"
+    with pytest.raises(SettingsError, match="no address"):
+        listener("not an address", 0)
 
 
 def test_without_a_tokens_file_this_machine_alone_is_served() -> None:
