@@ -219,7 +219,7 @@ def test_a_refused_batch_has_its_code(stage: Stage) -> None:
     if isinstance(stage, OnFake):
         stage.client.refuse_batches("unknown-host")  # type: ignore[attr-defined]
     with pytest.raises(Rejected) as refused:
-        stage.client.wait_batch(stage.client.drain("nowhere").id, SECONDS)
+        stage.client.wait_batch(stage.client.drain(["gamma", "nowhere"]).id, SECONDS)
     assert refused.value.code == "unknown-host"
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from worker.contract import DRAIN, HOST, RETURN, BulkRequest, DrainRequest, Goal, ReturnRequest
+from worker.contract.names import HostName as OtherHost
 from worker.contract.names import Priority, Text
 from worker.contract.shown import Batch, Cordon, Host
 from worker.overview import described
@@ -34,8 +35,10 @@ class Why(BaseModel):
 
 
 class Drain(BulkRequest):
-    """How a host is emptied: the fields of ``vmrelay.v1.drain`` but the hosts."""
+    """How a host is emptied: the fields of ``vmrelay.v1.drain``."""
 
+    hosts: tuple[OtherHost, ...] = Field(default=(), max_length=1000)
+    """More of them, to be emptied together with it: nothing is moved from one to another."""
     goal: Goal | None = None
     """Ceilings, price and limits of the plan."""
 
@@ -109,7 +112,8 @@ async def drain(
     traceparent: Traceparent = None,
 ) -> Response:
     """Cordon it and move everything away that can be moved. It is a batch."""
-    asked = DrainRequest.parse({"hosts": (desk.host(name),)} | _given(wish))
+    together = dict.fromkeys((name, *(wish.hosts if wish else ())))
+    asked = DrainRequest.parse(_given(wish) | {"hosts": tuple(map(desk.host, together))})
     return await begun(desk, who, request, DRAIN, asked, idempotency_key, traceparent)
 
 
