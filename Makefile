@@ -1,6 +1,6 @@
 # `make` alone lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-libvirt demo-libvirt-drain demo-rebalance test lint bench bench-admission bench-drains bench-libvirt bench-planner fleet chaos chaos-libvirt soak explore monitoring previews lock clean
+.PHONY: help demo demo-libvirt demo-libvirt-drain demo-rebalance test lint bench bench-admission bench-drains bench-libvirt bench-planner bench-web fleet chaos chaos-libvirt soak explore monitoring previews lock clean
 
 BIN := .venv/bin
 # KEEP=1 leaves the demo up. ARGS is passed on: make test ARGS="-k journal", make bench ARGS=--quick
@@ -62,6 +62,10 @@ bench-planner: ## The planner beside hbal and a greedy, on generated, BtrPlace's
 	@scripts/debian-packages ganeti-htools || echo "==> going on without hbal: its rows say so"
 	@scripts/bootstrap --planner
 	@$(BIN)/python -m bench.planner $(ARGS)
+
+bench-web: ## The list and the live page with 100 and with 10,000 migrations in the journal; ARGS=--quick
+	@scripts/bootstrap
+	@$(BIN)/python -m bench.web $(ARGS)
 
 fleet: ## Many guests among three real libvirt hosts at once; ARGS="--guests 10 --migrations 60"
 	@deploy/lab/install

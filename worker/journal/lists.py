@@ -10,9 +10,9 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from worker.errors import Rejected
 from worker.journal.batch import Batch, Item
@@ -71,8 +71,11 @@ class Lists(Batches):
         mark = _mark("m", asdict(filters))
         after = _opened(cursor, mark)
         only_open = bool(filters.states) and set(filters.states) <= set(OPEN)
-        steps = self._open(filters.states, after) if only_open else self._walk("all", after)
-        places, follows = self._chosen("m", steps, filters.conditions, limit)
+        if only_open:
+            steps = self._open(filters.states, filters.conditions, after)
+        else:
+            steps = self._walk("all", "m", filters.conditions, after, limit)
+        places, follows = _chosen(steps, limit)
         pipe = self.client.pipeline(transaction=False)
         for _, ident in places:
             pipe.hgetall(self._key("m", ident))
@@ -85,8 +88,7 @@ class Lists(Batches):
         """Batches, newest first; as ``page``."""
         mark = _mark("b", list(states))
         conditions = [{"fields": ["state"], "values": list(states)}] if states else []
-        steps = self._walk("batches:all", _opened(cursor, mark))
-        places, follows = self._chosen("b", steps, conditions, limit)
+        places, follows = _chosen(self._walk("batches:all", "b", conditions, _opened(cursor, mark), limit), limit)
         return self._batches([ident for _, ident in places]), _closed(follows, mark)
 
     def item_page(
@@ -136,22 +138,25 @@ class Lists(Batches):
 
     # -- how they are read --------------------------------------------------------------------------
 
-    def _walk(self, index: str, after: Place | None) -> Iterator[list[Place]]:
+    def _walk(
+        self, index: str, kind: str, conditions: Sequence[dict[str, Any]], after: Place | None, limit: int
+    ) -> Iterator[Step]:
         """A list from a place on, in steps. By score, not by rank: what is added or dropped meanwhile moves nothing."""
-        offset = 0
+        offset, number = 0, STEP if conditions else min(STEP, limit + 1)
         while True:
-            highest = "+inf" if after is None else after[0]
-            entries = self.client.zrange(
-                self._key(index), highest, "-inf", desc=True, byscore=True, offset=offset, num=STEP, withscores=True
-            )
-            places = [(int(score), str(ident)) for ident, score in entries]
-            yield [place for place in places if after is None or place < after]
-            if len(places) < STEP:
+            highest = "+inf" if after is None else str(after[0])
+            looked, ident, score, *flat = self._run(
+                "match", "", kind, json.dumps(conditions), index, highest, offset, number
+            )[1:]
+            fitting = [(int(at), str(found)) for found, at in zip(flat[::2], flat[1::2], strict=True)]
+            last = (int(score), str(ident)) if ident else None
+            yield Step([place for place in fitting if after is None or place < after], int(looked), last)
+            if last is None or looked < number:
                 return
-            offset = offset + STEP if places[-1][0] == highest else 0
-            after = places[-1] if after is None else min(after, places[-1])
+            offset = offset + number if str(last[0]) == highest else 0
+            after = last if after is None else min(after, last)
 
-    def _open(self, states: Sequence[str], after: Place | None) -> Iterator[list[Place]]:
+    def _open(self, states: Sequence[str], conditions: Sequence[dict[str, Any]], after: Place | None) -> Iterator[Step]:
         """The same of those that have not ended, which are few among many that have."""
         pipe = self.client.pipeline(transaction=False)
         for state in states:
@@ -161,29 +166,34 @@ class Lists(Batches):
         places = [(int(score), str(ident)) for ident, score in zip(idents, created, strict=True) if score is not None]
         rest = sorted((place for place in places if after is None or place < after), reverse=True)
         for start in range(0, len(rest), STEP):
-            yield rest[start : start + STEP]
+            some = rest[start : start + STEP]
+            found = self._run("match", "", "m", json.dumps(conditions), "", *(ident for _, ident in some))
+            fitting = set(found[4::2])
+            yield Step([place for place in some if place[1] in fitting], len(some), some[-1])
 
-    def _chosen(
-        self, kind: Literal["m", "b"], steps: Iterator[list[Place]], conditions: Sequence[dict[str, Any]], limit: int
-    ) -> tuple[list[Place], Place | None]:
-        """Those that fit, and the place after which the next page begins; ``None`` at the end of the list."""
-        found: list[Place] = []
-        looked = 0
-        for places in steps:
-            fitting = self._fitting(kind, places, conditions)
-            found += [place for place in places if place[1] in fitting]
-            if len(found) > limit:
-                return found[:limit], found[limit - 1]
-            looked += len(places)
-            if looked >= MOST_LOOKED:
-                return found, places[-1] if places else None
-        return found, None
 
-    def _fitting(self, kind: str, places: Sequence[Place], conditions: Sequence[dict[str, Any]]) -> set[str]:
-        idents = [ident for _, ident in places]
-        if not conditions or not idents:
-            return set(idents)
-        return set(self._run("match", "", kind, json.dumps(conditions), *idents)[1:])
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A part of a list that was looked at."""
+
+    fitting: list[Place]
+    looked: int
+    last: Place | None
+    """Where the next part begins after; ``None`` where nothing was left."""
+
+
+def _chosen(steps: Iterable[Step], limit: int) -> tuple[list[Place], Place | None]:
+    """Those that fit, and the place after which the next page begins; ``None`` at the end of the list. Pure."""
+    found: list[Place] = []
+    looked = 0
+    for step in steps:
+        found += step.fitting
+        if len(found) > limit:
+            return found[:limit], found[limit - 1]
+        looked += step.looked
+        if looked >= MOST_LOOKED:
+            return found, step.last
+    return found, None
 
 
 # -- cursors ------------------------------------------------------------------------------------------
