@@ -1,6 +1,6 @@
 # `make` alone lists what there is to make.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-libvirt demo-libvirt-drain demo-rebalance test lint bench bench-admission bench-drains bench-libvirt bench-planner bench-web fleet chaos chaos-libvirt soak explore monitoring previews lock clean
+.PHONY: help demo demo-libvirt demo-libvirt-drain demo-rebalance test lint bench bench-admission bench-drains bench-libvirt bench-planner bench-web fleet chaos chaos-libvirt soak explore monitoring screenshot previews lock clean
 
 BIN := .venv/bin
 # KEEP=1 leaves the demo up. ARGS is passed on: make test ARGS="-k journal", make bench ARGS=--quick
@@ -88,6 +88,9 @@ soak: ## 2,000 migrations among simulated hosts with faults and kills, and the m
 explore: ## Every interleaving of a small migration with one fault in it, over the real rules; for hours: ARGS="--faults 2"
 	@scripts/bootstrap
 	@$(BIN)/python -m chaos.explorer $(ARGS)
+
+screenshot: ## Pictures of the live page under a simulated load, for the README; ARGS=--keep leaves it up
+	@scripts/screenshot $(ARGS)
 
 monitoring: ## A relay under load beside Prometheus: what the dashboards ask, answered; KEEP=1 goes on until Ctrl-C
 	@scripts/debian-packages prometheus prometheus-redis-exporter

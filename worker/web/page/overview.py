@@ -26,6 +26,9 @@ Census = Mapping[str, tuple[int, float]]
 PRIORITIES = ("urgent", "high", "normal", "low")
 WARM, HOT = 75, 90
 """Percent of what a host has for guests, from which on its bar is drawn in another colour."""
+USUAL = ("running",)
+IN_MOTION = ("running", "arriving", "migrating", "paused-in", "paused-out")
+"""States of a guest that need no word: of one that stays, and of one whose move is shown."""
 CLOSED = {"down": "its agent is away", "no answer": "its hypervisor does not answer", "draining": "its agent drains"}
 
 
@@ -65,6 +68,7 @@ def _page(glance: Glance, hosts: Sequence[Host]) -> Item:
         more_moving=_more(running, shown),
         more_waiting=_more(waiting, len(glance.pending)),
         idle=not running,
+        figures=any(each.progress.get("bandwidth_bytes_per_second") for each in glance.active),
         no_queue=not waiting,
         no_batches=not glance.batches,
         no_recent=not glance.ended,
@@ -250,7 +254,7 @@ def _host(host: Host) -> Item:
         waiting=f"{words.many(host['waiting'], 'migration')} can only go on when it is back" if host["waiting"] else "",
         cordoned=bool(cordon),
         cordon=clean(f"cordoned {cordon.words}".strip()) if cordon else "",
-        draining=f"drained by batch {draining}" if draining else "",
+        draining=f"being drained ({draining[:8]})" if draining else "",
         homes=f"{words.many(away, 'guest')} away from home" if away else "",
         number=words.many(len(host["domains"]), "guest"),
         guests=f"guests/{name}",
@@ -293,7 +297,7 @@ def _guest(domain: str, told: Mapping[str, Any] | None, record: Record | None, h
     memory = words.size(told["memory_bytes"]) if told and told.get("memory_bytes") else ""
     return item(
         name=clean(domain),
-        odd=state if state not in ("running", "arriving") else "",
+        odd=state if state not in (USUAL if record is None else IN_MOTION) else "",
         title=", ".join(filter(None, (clean(domain), state, memory))),
         kind=_kind(record, host) if record else "",
         hop=_hop(record, host) if record else "",

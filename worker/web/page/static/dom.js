@@ -117,8 +117,9 @@ function dismiss(container, el, key) {
   el.remove();
 }
 
-// Take in a difference; returns the elements that are new.
-export function take(change) {
+// Take in a difference; returns the elements that are new. What the server has rendered may be older than the first
+// view, and only the browser's own items tell what is to go: then every mark is filled.
+export function take(change, whole = false) {
   born = [];
   const told = change.items || {};
   for (const [key, fields] of Object.entries(told)) {
@@ -126,7 +127,7 @@ export function take(change) {
     for (const name of Object.keys(merged)) if (merged[name] === null) delete merged[name];
     items.set(key, merged);
     for (const { marks } of places.get(key) || []) {
-      for (const mark of marks) if (mark.field in fields) fill(mark, merged);
+      for (const mark of marks) if (whole || mark.field in fields) fill(mark, merged);
     }
   }
   // A list in another one's items ("guests/alpha") comes after it.
@@ -152,5 +153,5 @@ export function replace(view) {
   }
   for (const key of items.keys()) if (!(key in view.items)) change.gone.push(key);
   for (const name of new Set([...lists.keys(), ...containers.keys()])) if (!(name in view.lists)) change.lists[name] = [];
-  return take(change);
+  return take(change, true);
 }
