@@ -26,6 +26,7 @@ from worker.hypervisors.base import Domain, Hypervisor
 from worker.inventory import Host
 from worker.journal import Journal, Record, connect
 from worker.journal.scripting import unavailable
+from worker.leaving import Leaving
 from worker.liveness import birth, is_alive
 from worker.measuring import Measuring
 from worker.running import Running
@@ -75,7 +76,7 @@ class Agent:
         self.answers = True
         """Whether the host's hypervisor answered when it was last asked for its domains."""
         self.metrics_port = 0
-        self.leaving = metrics.Leaving(host.name)
+        self.leaving = Leaving(host.name)
         metrics.expect_trouble(host.profile)
         if host.profile == "qemu":  # the one driver that tells of stalls
             metrics.expect_stalls(host.profile)

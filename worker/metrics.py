@@ -8,58 +8,21 @@ migration id, no error text.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from importlib.metadata import version
-from typing import TypeVar
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from worker.errors import Retry, Unavailable
-from worker.hypervisors.base import Phase, Progress
+from worker.hypervisors.base import Phase
 from worker.hypervisors.convergence import StallAction, StallKind
+from worker.journaled import Counted, Shown
 
 QUICK = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 LONG = (0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 PAUSE = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10)
 ROUNDS = (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100, 200)
-
-
-Labels = TypeVar("Labels", bound=tuple[str, ...])
-
-
-class Shown(Collector):
-    """What the journal says, as the leading scheduler last read it; nothing in every other process."""
-
-    family: type[CounterMetricFamily | GaugeMetricFamily] = GaugeMetricFamily
-    kind = "gauge"
-
-    def __init__(self, name: str, documentation: str, labels: tuple[str, ...]) -> None:
-        self.name, self.documentation, self.labels = name, documentation, labels
-        self._values: Sequence[tuple[tuple[str, ...], float]] = ()
-        REGISTRY.register(self)
-
-    def show(self, values: Mapping[Labels, float]) -> None:
-        """Replace what is served, all at once; nothing where another scheduler leads."""
-        self._values = sorted(values.items())
-
-    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """What a scrape gets."""
-        family = self.family(self.name, self.documentation, labels=self.labels)
-        for labels, value in self._values:
-            family.add_metric(labels, value)
-        yield family
-
-
-class Counted(Shown):
-    """A count that the journal keeps."""
-
-    family = CounterMetricFamily
-    kind = "counter"
-
 
 migrations = Counted(
     "vmrelay_migrations_total",
@@ -301,36 +264,6 @@ def record_end(
             job_seconds.labels(driver).observe(job)
         if rounds is not None:
             iterations.labels(driver).observe(rounds)
-
-
-class Leaving:
-    """What the performs of one host send now, summed over them: three gauges that fall to 0 with the last one."""
-
-    def __init__(self, host: str) -> None:
-        self._performs: dict[str, Progress] = {}
-        self._lock = threading.Lock()
-        self._gauges = {
-            "remaining_bytes": perform_remaining_bytes.labels(host),
-            "bandwidth_bytes_per_second": perform_bandwidth.labels(host),
-            "dirty_bytes_per_second": perform_dirty.labels(host),
-        }
-        self._show()
-
-    def at(self, token: str, progress: Progress) -> None:
-        """How far one of them is."""
-        with self._lock:
-            self._performs[token] = progress
-            self._show()
-
-    def over(self, token: str) -> None:
-        """One of them has ended, however it did."""
-        with self._lock:
-            if self._performs.pop(token, None):
-                self._show()
-
-    def _show(self) -> None:
-        for name, gauge in self._gauges.items():
-            gauge.set(sum(getattr(each, name) for each in self._performs.values()))
 
 
 def expect_stalls(driver: str) -> None:

@@ -6,6 +6,7 @@ from prometheus_client import REGISTRY
 
 from worker import metrics
 from worker.hypervisors.base import Progress
+from worker.leaving import Leaving
 
 MEASURED = {
     "vmrelay_downtime_seconds_sum": 0.25,
@@ -35,7 +36,7 @@ def test_what_was_measured_counts_for_those_that_moved_only() -> None:
 
 def test_the_gauges_of_a_host_are_sums_and_fall_to_nothing() -> None:
     """Over the performs that run now; one that ended, twice even, no longer counts."""
-    leaving = metrics.Leaving("sums")
+    leaving = Leaving("sums")
 
     def shown() -> tuple[float, ...]:
         gauges = [

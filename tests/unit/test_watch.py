@@ -24,6 +24,7 @@ from worker.hypervisors.base import Phase, Progress
 from worker.hypervisors.convergence import Stall, StallAction, StallKind, Tuning, TuningKind
 from worker.inventory import Inventory
 from worker.journal import Journal, Record, connect
+from worker.leaving import Leaving
 from worker.runtime import Runtime
 from worker.settings import Settings
 
@@ -68,9 +69,7 @@ def watching(journal: Journal, monkeypatch: pytest.MonkeyPatch, phase: Phase = P
     """A watch of the running perform; each of its looks is a beat."""
     monkeypatch.setattr(watch, "BEAT_SECONDS", 0)
     host = SimpleNamespace(name="alpha", profile="qemu")
-    agent = SimpleNamespace(
-        host=host, journal=journal, leaving=metrics.Leaving("alpha"), draining=False, evicting=False
-    )
+    agent = SimpleNamespace(host=host, journal=journal, leaving=Leaving("alpha"), draining=False, evicting=False)
     return JournalWatch(cast(Agent, agent), BATON, phase, "t", cancel=False)
 
 
