@@ -29,7 +29,8 @@ def listener(address: str, port: int) -> socket.socket:
     """A socket that listens. Raises ``Unavailable`` (``port-taken``), and ``SettingsError`` for no address of ours."""
     try:
         family, _, _, _, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        found = socket.socket(family, socket.SOCK_STREAM)
+        # With its protocol named: asyncio sets TCP_NODELAY on no other, and each answer would wait 40 ms for an ACK.
+        found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as wrong:
         raise SettingsError(f"web.address {address} is no address: {wrong.strerror}") from None
     try:
