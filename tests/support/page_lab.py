@@ -101,7 +101,14 @@ class Fleet:
         """Nobody knows where its guest runs."""
         record = self.journal.record(ident)
         assert record is not None
-        run = {"phase": record.phase, "host": record.source, "attempt": 1, "seconds": 3.2, "error": "interrupted"}
+        run = {
+            "phase": record.phase,
+            "host": record.source,
+            "attempt": 1,
+            "seconds": 3.2,
+            "error": "interrupted",
+            "message": error,
+        }
         told = {"source_state": "running", "destination_state": "running", "why": error}
         fields = {"reason": "interrupted", "error": error}
         self.journal.doubt(ident, self.tokens[ident], run, fields, told, NOTHING)

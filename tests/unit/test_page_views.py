@@ -313,6 +313,16 @@ def test_any_events_make_a_page(story: list[tuple[str, str, dict[str, Any]]], na
     assert "<script>" not in html
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from(sorted({kind for _, kind, _ in STORY} | {"ended", "waiting", "new"})), FIELDS))
+)
+def test_events_of_another_version_are_passed_over(told: list[tuple[str, dict[str, Any]]]) -> None:
+    """Whatever fields an event has or lacks: there is a page, and each event on it."""
+    story = [(f"{at}-0", kind, data) for at, (kind, data) in enumerate(told, 1)]
+    view = timeline(record(), story, 99.0)
+    assert len(view.lists.get("events", ())) == sum(kind != "progress" for kind, _ in told)
+
+
 def test_a_page_of_a_refused_request_has_no_time_line() -> None:
     """It never had hosts: what it was refused for is what there is to see."""
     refused = Record("m1", "ended", domain="web", outcome="rejected", reason="unknown-host", error="no such host")

@@ -54,14 +54,16 @@ def bars(events: Sequence[Event]) -> list[Bar]:
                 open_ = Bar(SCHEDULER, "queue", at, None)
             case "phase":
                 close(at)
-                open_ = Bar(f"host:{data['host']}", str(data["phase"]), at, None, int(data.get("attempt", 1)))
+                open_ = Bar(
+                    f"host:{data.get('host', '')}", str(data.get("phase", "")), at, None, int(data.get("attempt", 1))
+                )
             case "phase-ended":
                 close(at, str(data.get("error") or ""))
             case "backoff":
                 close(at)
                 open_ = Bar(SCHEDULER, "pause", at, None, int(data.get("attempt", 1)))
             case "retry":
-                found.append(Bar(f"host:{data['host']}", "retry", at, at, int(data.get("attempt", 1))))
+                found.append(Bar(f"host:{data.get('host', '')}", "retry", at, at, int(data.get("attempt", 1))))
             case "started" | "recovering" | "in-doubt" | "ended":
                 close(at)
     return [*found, open_] if open_ is not None else found
@@ -166,13 +168,14 @@ def _told(events: Sequence[Event]) -> list[tuple[str, Item]]:
     """What happened, the last first; how far perform is, is shown by its bar."""
     kept = [event for event in events if event[1] != "progress"][-MOST_EVENTS:]
     return [
-        (
-            f"e/{ident}",
-            item(
-                clock=clock(int(ident.split("-")[0]) / 1000),
-                kind=kind,
-                text=clean(words.line_of(kind, dict(data)) or ""),
-            ),
-        )
+        (f"e/{ident}", item(clock=clock(int(ident.split("-")[0]) / 1000), kind=kind, text=_said(kind, data)))
         for ident, kind, data in reversed(kept)
     ]
+
+
+def _said(kind: str, data: Mapping[str, Any]) -> str:
+    """An event in words; none for one that another version wrote otherwise: the page is there all the same."""
+    try:
+        return clean(words.line_of(kind, dict(data)) or "")
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return ""

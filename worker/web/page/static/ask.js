@@ -101,7 +101,7 @@ const deeds = {
     if (told) say('done', `${item.name} takes guests again.`);
   },
   async drain(item) {
-    const reason = await sure({ title: `Drain ${item.name}?`, text: `It is cordoned, and its guests (${item.number}) are moved to other hosts. None is stopped; what cannot move stays, with the reason. The batch can be paused and cancelled.`, yes: `Drain ${item.name}`, reason: true, grave: true });
+    const reason = await sure({ title: `Drain ${item.name}?`, text: `It is cordoned, and everything on it (${item.number}) is moved to other hosts. None is stopped; what cannot move stays, with the reason. The batch can be paused and cancelled.`, yes: `Drain ${item.name}`, reason: true, grave: true });
     if (reason === null) return;
     const told = await post(path('hosts', item.name, 'drain'), { reason });
     if (told) say('done', `${item.name} is being drained, as batch ${told.id || told.batch}.`);
