@@ -20,6 +20,7 @@ from worker.settings import WebSettings
 from worker.web.app import create
 from worker.web.page import hub
 from worker.web.page.hub import Hub
+from worker.web.page.rendering import build
 from worker.web.page.routes import _local
 from worker.web.page.view import View, applied
 from worker.web.tokens import make
@@ -67,16 +68,21 @@ def test_the_overview_is_all_there_without_a_script(fleet: Fleet) -> None:
 
 
 def test_files_are_kept_by_the_browser_until_there_is_another_build(fleet: Fleet) -> None:
-    """Every file that a page names is there, with its type; nothing else is."""
+    """Every file that a page or a module names is there, below the build's own address; nothing else is."""
     with client(fleet) as browser:
-        named = set(re.findall(r'"(/static/[^"?]+)', browser.get("/").text))
-        assert named == {"/static/page.css", "/static/page.js", "/static/mark.svg"}
-        for name in (*named, "/static/dom.js", "/static/live.js", "/static/ask.js"):
+        named = set(re.findall(r'"(/static/[^"]+)', browser.get("/").text))
+        assert {name.rpartition("/")[2] for name in named} == {"page.css", "page.js", "mark.svg"}
+        for name in list(named):
+            told = browser.get(name).text
+            named |= {f"/static/{build()}/{module}" for module in re.findall(r"from '\./(\w+\.js)'", told)}
+        assert len(named) == 6
+        for name in named:
             answer = browser.get(name)
             assert answer.status_code == 200
             assert "immutable" in answer.headers["cache-control"]
-        assert browser.get("/static/../routes.py").status_code == 404
-        assert browser.get("/static/nothing.js").status_code == 404
+        assert browser.get("/static/older/page.js").headers["cache-control"] == "no-store"
+        for name in (f"/static/{build()}/nothing.js", f"/static/{build()}/..%2Froutes.py", "/static/page.js"):
+            assert browser.get(name).status_code == 404
 
 
 def test_one_migration_has_its_own_page(fleet: Fleet) -> None:

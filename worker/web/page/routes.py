@@ -56,7 +56,7 @@ class Pages:
             Route("/live", self.overview_live),
             Route("/m/{ident}", self.migration),
             Route("/m/{ident}/live", self.migration_live),
-            Route("/static/{name}", self.static),
+            Route("/static/{build}/{name}", self.static),
             Route("/login", self.login, methods=["GET", "POST"]),
             Route("/logout", self.logout, methods=["POST"]),
         ]
@@ -84,12 +84,14 @@ class Pages:
         return _page("migration.html", who, f"{request.url.path}/live", await hub.view())
 
     async def static(self, request: Request) -> Response:
-        """``GET /static/{name}``: what pages are made of. Their addresses change with every build."""
+        """``GET /static/{build}/{name}``: what pages are made of. Modules name each other within the same build."""
         found = assets().get(request.path_params["name"])
         if found is None:
             return problem_of(Denied(404, "not-found", "there is no such file"))
         body, kind = found
-        return Response(body, media_type=kind, headers={"Cache-Control": "public, max-age=86400, immutable"})
+        # A page of before this server's start may ask for its own build: it gets this one, and loads itself anew soon.
+        kept = {"Cache-Control": "public, max-age=86400, immutable"} if request.path_params["build"] == build() else {}
+        return Response(body, media_type=kind, headers=kept)
 
     # -- streams --------------------------------------------------------------------------------------
 
