@@ -19,7 +19,7 @@ from worker.hypervisors.flags import MigrateFlag, flag_label, parse_flags, resol
 from worker.inventory import Host
 from worker.journal import Record
 from worker.runtime import Runtime
-from worker.scheduler import on_round
+from worker.scheduler import on_round, seldom
 from worker.seal import DOCUMENTS, load_key, seal_documents
 
 logger = structlog.get_logger(__name__)
@@ -256,7 +256,7 @@ def republish_overdue(parts: Runtime) -> None:
             dispatch.resend(parts.inventory, baton, phase)
 
 
-@on_round
+@seldom
 def watch_agents(parts: Runtime) -> None:
     """Which hosts have a live agent."""
     alive = parts.journal.agents(parts.inventory)

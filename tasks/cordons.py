@@ -16,7 +16,7 @@ from worker.inventory import Host
 from worker.journal import Record
 from worker.journal.cordons import IN_SETTINGS, Cordon
 from worker.runtime import Runtime
-from worker.scheduler import on_round
+from worker.scheduler import seldom
 
 logger = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ def turn_away(parts: Runtime, record: Record) -> bool:
     return True
 
 
-@on_round
+@seldom
 def show_cordons(parts: Runtime) -> None:
     """Serve which hosts take nothing."""
     live = parts.journal.cordons()

@@ -8,7 +8,7 @@ import structlog
 
 from worker.journal import Journal
 from worker.runtime import Runtime
-from worker.scheduler import on_round
+from worker.scheduler import seldom
 
 logger = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class Lister:
 _lister = Lister()
 
 
-@on_round
+@seldom
 def keep_lists(parts: Runtime) -> None:
     """Drop what has expired, and complete what is missing."""
     parts.journal.forget(parts.settings.keep_seconds)

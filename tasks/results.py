@@ -25,7 +25,7 @@ from worker.hypervisors.flags import flag_label, resolve
 from worker.journal import Journal, Record
 from worker.journal.outcomes import Outcome, Shown
 from worker.runtime import Runtime
-from worker.scheduler import on_round
+from worker.scheduler import on_round, seldom
 
 logger = structlog.get_logger(__name__)
 
@@ -152,7 +152,7 @@ def show_what_is_unshown(parts: Runtime) -> None:
             logger.warning("no result", migration=ident, error=str(error))
 
 
-@on_round
+@seldom
 def show_outcomes(parts: Runtime) -> None:
     """Serve the journal's count of outcomes; of each driver from 0 on, so that a rate sees the first one."""
     drivers = frozenset(host.profile for host in parts.inventory.values())

@@ -35,12 +35,23 @@ JUDGE_SECONDS = 5.0
 CARD_SECONDS = 3 * JUDGE_SECONDS
 """How long that is believed."""
 
-_rounds: list[Callable[[Runtime], None]] = []
+SELDOM_SECONDS = 1.0
+"""How often the leading scheduler does what nobody waits for."""
+Work = Callable[[Runtime], None]
+
+_rounds: list[Work] = []
+_seldom: list[Work] = []
 
 
-def on_round(work: Callable[[Runtime], None]) -> Callable[[Runtime], None]:
+def on_round(work: Work) -> Work:
     """Register work that the leading scheduler does in every round."""
     _rounds.append(work)
+    return work
+
+
+def seldom(work: Work) -> Work:
+    """Register work that it does once a second: what is only shown, or tidied up."""
+    _seldom.append(work)
     return work
 
 
@@ -55,6 +66,7 @@ class Rounds:
         )
         self._ended = threading.Event()
         self._led = -LEASE_SECONDS
+        self._showed = -SELDOM_SECONDS
         self._card = {
             "incarnation": secrets.token_hex(8),
             "pid": os.getpid(),
@@ -119,7 +131,10 @@ class Rounds:
             metrics.redis_persists.labels(self._address).set(persists(self._parts.journal.client.info()))
 
     def _round(self) -> None:
-        for work in _rounds:
+        now, work_now = time.monotonic(), _rounds
+        if now - self._showed >= SELDOM_SECONDS:
+            self._showed, work_now = now, _rounds + _seldom
+        for work in work_now:
             try:
                 work(self._parts)
             except redis.RedisError:
