@@ -98,6 +98,7 @@ class OnRelay:
         return self._relay.vm()
 
     def drained(self) -> str:
+        self._relay.empty()
         self._relay.vm("gamma")
         self._relay.vm("gamma")
         return "gamma"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from relay_lab import HOSTS, Relay, until
+from relay_lab import Relay, until
 from test_batches import answer, control, moves_of, the_batch
 
 from worker.journal.batch import Batch
@@ -15,10 +15,7 @@ from worker.journal.batch import Batch
 @pytest.fixture
 def gamma(relay: Relay) -> Iterator[Relay]:
     """The relay without a guest; afterwards guests may be sent to gamma again."""
-    for host in HOSTS:
-        for vm in relay.ask(host, "show")["vms"]:
-            relay.ask(host, "vm-delete", name=vm["name"])
-    until(lambda: not any(relay.journal.domains(host) for host in HOSTS), "all hosts are empty")
+    relay.empty()
     yield relay
     relay.journal.uncordon("gamma")
 
@@ -93,10 +90,10 @@ def test_a_host_that_nobody_looks_at_is_not_waited_for_for_ever(gamma: Relay) ->
     assert batch.moved == 0
 
 
-def test_nothing_to_do_is_said_at_once(relay: Relay) -> None:
+def test_nothing_to_do_is_said_at_once(gamma: Relay) -> None:
     """A rebalance of hosts that are balanced finishes without a move."""
-    ident = relay.send("vmrelay.v1.rebalance", goal={"kind": "balance", "ceiling_points": 100})
-    batch = the_batch(relay, ident)
+    ident = gamma.send("vmrelay.v1.rebalance", goal={"kind": "balance", "ceiling_points": 100})
+    batch = the_batch(gamma, ident)
     assert (batch.total, batch.moved) == (0, 0)
     assert "nothing to do" in batch.notes
 

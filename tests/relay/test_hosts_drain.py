@@ -36,15 +36,6 @@ class DrainRelay(Relay):
             '[rules.licensed]\nkind = "pinned"\ndomains = ["licensed-*"]\nreason = "its license is bound to the host"\n'
         )
 
-    def empty(self) -> None:
-        """No guest anywhere, nobody cordoned, nothing remembered of homes."""
-        for host in self.hosts:
-            for vm in self.ask(host, "show")["vms"]:
-                self.ask(host, "vm-delete", name=vm["name"])
-            self.journal.uncordon(host)
-        until(lambda: not any(self.journal.domains(host) for host in self.hosts), "hosts are empty")
-        self.journal.forget_homes(*(home.uuid for home in self.journal.homes()))
-
     def on(self, host: str) -> set[str]:
         """The names of a host's guests: a fresh look."""
         return {str(vm["name"]) for vm in self.ask(host, "show")["vms"]}

@@ -111,6 +111,7 @@ def test_a_guest_is_moved_on_the_page(relay: Relay, url: str, browser: Browser) 
 
     With the keyboard alone; and the hosts say the same as the page.
     """
+    relay.empty()
     slow, quick = relay.vm(memory_mib=LARGE), relay.vm(name="quick-" + "q" * 8)
     nasty = relay.vm(host="gamma", name=NASTY)
     with tab(browser, url) as at:

@@ -314,6 +314,7 @@ def test_a_machine_that_moves_is_cancelled_and_stays(api: Api, relay: Relay) -> 
 
 def test_batches_and_hosts(api: Api, relay: Relay) -> None:
     """A list is moved and followed to its end; a host is cordoned, which refuses, drained, and gets its guests back."""
+    relay.empty()
     names = [relay.vm("gamma") for _ in range(3)]
     wish = {"moves": [{"domain": name, "destination": "beta"} for name in names], "reason": "moving day"}
     begun = api.web.ask("POST", "/v1/batches", wish, api.operate, Idempotency_Key="day-1")
