@@ -112,7 +112,7 @@ SLICE = (
     "loss/finish/before",
     "source-agent/perform/during+cancel",
 )
-"""The dozen that continuous integration runs."""
+"""A dozen for a first look; the tests run some of them."""
 
 
 def chosen(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
