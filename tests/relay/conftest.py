@@ -7,8 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from drain_lab import DrainRelay
 from recovery_lab import QuickRelay
-from relay_lab import HOSTS, Relay, running_relay
+from relay_lab import HOSTS, running_relay
 from warm_command import warm
 
 
@@ -20,16 +21,16 @@ def warm_command() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def whole_relay(warm_command: Path) -> Iterator[Relay]:
+def whole_relay(warm_command: Path) -> Iterator[DrainRelay]:
     """Redis, three simulated hosts, three agents, a scheduler."""
     # Not below pytest's own directory: a socket's path may not be longer than 107 bytes.
-    with TemporaryDirectory(prefix="vmrelay-") as directory, running_relay(Path(directory)) as relay:
+    with TemporaryDirectory(prefix="vmrelay-") as directory, running_relay(Path(directory), DrainRelay) as relay:
         relay.command = warm_command
         yield relay
 
 
 @pytest.fixture
-def relay(whole_relay: Relay) -> Iterator[Relay]:
+def relay(whole_relay: DrainRelay) -> Iterator[DrainRelay]:
     """The relay, whole and with no fault armed; a test that breaks it must mend it."""
     yield whole_relay
     dead = whole_relay.dead()

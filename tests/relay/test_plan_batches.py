@@ -1,38 +1,38 @@
-"""`vmrelay rebalance` and plans as batches, on a relay of their own whose hosts are lopsided."""
+"""`vmrelay rebalance` and plans as batches, on hosts that are lopsided."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
-from relay_lab import Relay, running_relay, until
+from relay_lab import Relay, until
 
 from worker import fleet
 from worker.contract.plans import Plan
 from worker.inventory import Inventory
 from worker.settings import load
 
-GUEST_MIB, GUESTS = 8192, 6
+GUEST_MIB, GUESTS = 120_000, 6
+"""Of a million MiB that a host has."""
 
 
 @pytest.fixture
-def lopsided(monkeypatch: pytest.MonkeyPatch) -> Iterator[Relay]:
-    """Three simulated hosts with 64 GiB each, six guests of 8 GiB on alpha, and their loads measured."""
-    with TemporaryDirectory(prefix="vmrelay-") as directory, running_relay(Path(directory)) as relay:
-        for name in [relay.vm(memory_mib=GUEST_MIB) for _ in range(GUESTS)]:
-            assert list(relay.where(name)) == ["alpha"]
-        monkeypatch.setenv("VMRELAY_CONFIG", relay.environment["VMRELAY_CONFIG"])
-        settings = load()
+def lopsided(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> Iterator[Relay]:
+    """Six guests, all of them on alpha, and the loads of the hosts measured."""
+    relay.empty()
+    for name in [relay.vm(memory_mib=GUEST_MIB) for _ in range(GUESTS)]:
+        assert list(relay.where(name)) == ["alpha"]
+    monkeypatch.setenv("VMRELAY_CONFIG", relay.environment["VMRELAY_CONFIG"])
+    settings = load()
 
-        def measured() -> bool:
-            seen = fleet.take(relay.journal, Inventory(settings)).hosts
-            return all(host.load is not None for host in seen.values()) and len(seen["alpha"].domains) == GUESTS
+    def measured() -> bool:
+        seen = fleet.take(relay.journal, Inventory(settings)).hosts
+        return all(host.load is not None for host in seen.values()) and len(seen["alpha"].domains) == GUESTS
 
-        until(measured, "loads of all hosts")
-        yield relay
+    until(measured, "loads of all hosts", pause=0.2)
+    yield relay
+    relay.empty()
 
 
 def test_a_plan_is_looked_at_run_refused_when_outdated_and_held(lopsided: Relay) -> None:

@@ -133,7 +133,7 @@ def served(whole_relay: Relay, tmp_path_factory: pytest.TempPathFactory) -> Iter
     file = tmp_path_factory.mktemp("web") / "tokens.toml"
     tokens = {}
     for role in ROLES:
-        words = [str(VMRELAY), "web-token", f"the-{role}", "--role", role, "--file", str(file)]
+        words = [str(whole_relay.command), "web-token", f"the-{role}", "--role", role, "--file", str(file)]
         done = subprocess.run(words, env=whole_relay.environment, capture_output=True, text=True, check=True)
         tokens[role] = done.stdout.strip()
     web = Web(whole_relay, file)
@@ -349,7 +349,7 @@ def test_the_guide_says_what_happens(relay: Relay) -> None:
     web, place = Web(relay, None), relay.directory / "guide"
     place.mkdir()
     relay.vm("alpha", "web-1")
-    shell = relay.environment | {"API": f"http://127.0.0.1:{web.port}", "PATH": f"{VMRELAY.parent}:/usr/bin:/bin"}
+    shell = relay.environment | {"API": f"http://127.0.0.1:{web.port}", "PATH": f"{relay.command.parent}:/usr/bin:/bin"}
     steps = [f"{{ {command}\n}} >said-{n} 2>&1" for n, (command, _) in enumerate(commands(page))]
     try:
         subprocess.run(["bash", "-c", "\n".join(steps)], cwd=place, env=shell, check=True, timeout=SECONDS)
@@ -381,7 +381,7 @@ def test_roles_and_tokens(api: Api, relay: Relay) -> None:
         assert api.web.ask("GET", path, token=api.tokens["view"]).status == 200
     for path in ("/healthz", "/readyz", "/v1/openapi.json"):
         assert api.web.ask("GET", path).status == 200
-    words = [str(VMRELAY), "web-token", "short", "--role", "view", "--file", str(api.file)]
+    words = [str(relay.command), "web-token", "short", "--role", "view", "--file", str(api.file)]
     token = subprocess.run(words, env=relay.environment, capture_output=True, text=True, check=True).stdout.strip()
     assert api.web.ask("GET", "/v1/queue", token=token).status == 200
     api.file.write_text(re.sub(r'(?s)\n\[tokens\."short"\].*', "\n", api.file.read_text()))
