@@ -85,7 +85,7 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="make chaos-libvirt", description=__doc__)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="cells by name; * matches anything")
-    parser.add_argument("--slice", action="store_true", help="a few cells, as continuous integration runs them")
+    parser.add_argument("--slice", action="store_true", help="a few cells")
     parser.add_argument("--list", action="store_true", help="print the cells' names and run nothing")
     parser.add_argument("--stages", type=int, default=STAGES, help="so many labs, each with a relay, side by side")
     parser.add_argument("--seed", type=int, default=0, help="of the order in which the cells are run")

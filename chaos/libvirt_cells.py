@@ -113,7 +113,7 @@ SLICE = (
     "source-libvirtd/perform/during",
     "source-redis-link/perform/after",
 )
-"""What continuous integration runs."""
+"""A few for a first look; the tests run some of them."""
 
 
 def end_of(cell: Cell) -> End:

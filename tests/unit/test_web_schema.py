@@ -29,7 +29,7 @@ from worker.settings import WebSettings
 from worker.web.app import create
 from worker.web.tokens import make
 
-EXAMPLES = 5
+EXAMPLES = 3
 """Of each operation, once of what fits its document and once of what does not."""
 ACCEPT_SECONDS = 0.01
 """No scheduler answers here: what is asked for is answered as queued, or with 503."""
