@@ -26,14 +26,17 @@ from worker.leash import leashed
 
 IMPORTED = (
     "celery.backends.redis",
+    "celery.worker",
     "kombu.transport.redis",
     "rich.progress",
     "rich.table",
+    "structlog.dev",
     "worker.asking",
     "worker.cli.client",
     "worker.cli.main",
     "worker.contract",
     "worker.journal",
+    "worker.overview",
     "worker.runtime",
 )
 # What is called instead of the command; as small as Python can be started. Hands its files over, and waits.

@@ -22,7 +22,13 @@ TEST = "webhook.test"
 
 @click.group(short_help="Show what webhooks wait for, and try one.")
 def webhook() -> None:
-    """Show what the webhooks of the settings ([webhooks.NAME]) are to be told, and try one."""
+    """Show what the webhooks of the settings ([webhooks.NAME]) are to be told, and try one.
+
+    \b
+    Examples:
+      vmrelay webhook list
+      vmrelay webhook test cmdb
+    """
 
 
 @webhook.command("list", short_help="Show what waits, and how it went last.")
