@@ -12,13 +12,15 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from relay_lab import LARGE, PATIENCE, Relay, until
+from relay_lab import LARGE, PATIENCE, Relay
+from relay_lab import until as at_once
 
 from worker.embedded import free_port
 from worker.leash import leashed
@@ -29,6 +31,8 @@ from worker.webhooks.sender import post
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "deploy" / "examples"
 ENVIRONMENTS = ROOT / ".venv-examples"
+until = partial(at_once, pause=0.2)
+"""Each look asks an application, which costs it more than waiting costs us."""
 HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)"')
 
 

@@ -49,10 +49,20 @@ class Loaded:
         return self.relay.ask(host, action, **arguments)
 
     def interrupt(self, host: str) -> None:
-        """Kill the host's agent, and start it again."""
+        """Kill the host's agent, and start it again when the other side's agent has looked: panels show what it did."""
         self.relay.kill(f"agent-{host}")
         self.relay.missed(host)
+        until(lambda: self._looked(host), "the other side has been looked at")
         self.relay.restart_agent(host)
+
+    def _looked(self, away: str) -> bool:
+        ends = [
+            event
+            for record in self.journal.records()
+            if away in (record.source, record.destination)
+            for event in self.relay.events(record.id, "phase-ended")
+        ]
+        return any(event["phase"] == "recover" and event["host"] != away for event in ends)
 
 
 def answered(relay: QuickRelay, prometheus: Prometheus) -> None:
