@@ -35,13 +35,18 @@ def private(directory: Path) -> set[str]:
     return {item.name for item in directory.iterdir() if not item.name.startswith("out-")}
 
 
-def test_the_demo_shows_everything_and_leaves_nothing() -> None:
-    """Exit 0; every machine, every phase, retries, counters by flag set and outcome; no process, no file."""
+def test_ctrl_c_stops_everything() -> None:
+    """An interrupt in mid-migration drains, removes, and says 130."""
     with folder() as directory, Command(directory, "demo", environment=environment(directory)) as command:
-        assert command.ends() == 0, command.output
-        said = command.output
+        command.says("perform on alpha")
+        command.process.send_signal(signal.SIGINT)
+        assert command.ends() == 130
         assert private(directory) == set()
         assert processes(directory) == {}
+
+
+def shows_everything(said: str) -> None:
+    """Every machine, every phase, retries, counters by flag set and outcome."""
     for name in VMS:
         assert f"  {name}" in said
     header = next(line for line in said.splitlines() if "from → to" in line)
@@ -56,18 +61,8 @@ def test_the_demo_shows_everything_and_leaves_nothing() -> None:
     assert "\x1b[" not in said
 
 
-def test_ctrl_c_stops_everything() -> None:
-    """An interrupt in mid-migration drains, removes, and says 130."""
-    with folder() as directory, Command(directory, "demo", environment=environment(directory)) as command:
-        command.says("perform on alpha")
-        command.process.send_signal(signal.SIGINT)
-        assert command.ends() == 130
-        assert private(directory) == set()
-        assert processes(directory) == {}
-
-
-def test_a_kept_demo_stays_up_and_says_how_to_use_and_stop_it() -> None:
-    """It runs on in the background; a second one uses it; the command that it prints stops it."""
+def test_a_demo_shows_everything_and_a_kept_one_says_how_to_use_and_stop_it() -> None:
+    """Exit 0; all that it shows; it runs on in the background, a second one uses it, the printed command stops it."""
     with folder() as directory:
         settings = (ROOT / "vmrelay.toml").read_text().replace("6390", str(free_port()))
         (directory / "vmrelay.toml").write_text(settings.replace("deploy/demo/", ""))
@@ -76,10 +71,11 @@ def test_a_kept_demo_stays_up_and_says_how_to_use_and_stop_it() -> None:
         simulated = simulated.replace("8192", "81920").replace('state_dir = "../../.vmrelay/simulator"', "")
         (directory / "simulator.toml").write_text(simulated)
         page = free_port()
-        config = {"VMRELAY_CONFIG": str(directory / "vmrelay.toml"), "VMRELAY_WEB__PORT": str(page)}
+        config = {"VMRELAY_CONFIG": str(directory / "vmrelay.toml"), "VMRELAY_WEB__PORT": str(page), "NO_COLOR": "1"}
         try:
             with Command(directory, "demo", "--keep", environment=config) as first:
                 assert first.ends() == 0, first.output
+            shows_everything(first.output)
             found = holder(directory / ".vmrelay")
             assert found is not None
             assert found.ready

@@ -82,12 +82,14 @@ def processes(directory: str | Path) -> dict[int, str]:
 class Command:
     """One run of ``vmrelay`` in the background; its output is read when it is asked for."""
 
-    def __init__(self, directory: Path, *words: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, directory: Path, *words: str, environment: Mapping[str, str] | None = None, program: Path = VMRELAY
+    ) -> None:
         self.directory = directory
         self._out = directory / f"out-{time.monotonic_ns()}"
         with self._out.open("wb") as out:
             self.process = subprocess.Popen(
-                [str(VMRELAY), *words],
+                [str(program), *words],
                 cwd=directory,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
