@@ -20,7 +20,7 @@ UNPRIVILEGED += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search
 def run(*words: str, path: str | None = None, ci: str = "") -> subprocess.CompletedProcess[str]:
     """A pytest of its own, as nobody; its programs are looked for in ``path``."""
     become = UNPRIVILEGED if os.geteuid() == 0 else []
-    command = [*become, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *words]
+    command = [*become, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:schemathesis", "-q", *words]
     environment = {**os.environ, "CI": ci, "PYTHONDONTWRITEBYTECODE": "1"}
     if path is not None:
         # setpriv is found before the PATH is changed
