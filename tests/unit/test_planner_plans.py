@@ -11,7 +11,7 @@ from tasks.planner.plan import BadProblem, plan
 from worker.contract.plans import Problem, Rule
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(problems())
 def test_every_plan_passes_its_check(asked: Problem) -> None:
     """Whatever is asked, a plan comes, it passes the independent check, and it keeps its limits and its word."""
@@ -28,7 +28,7 @@ def test_every_plan_passes_its_check(asked: Problem) -> None:
     assert all(left.why and left.code for left in made.left)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(problems())
 def test_the_same_problem_makes_the_same_plan(asked: Problem) -> None:
     """A plan follows from its problem alone, its id with it."""
@@ -37,7 +37,7 @@ def test_the_same_problem_makes_the_same_plan(asked: Problem) -> None:
     assert one.steps == other.steps
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(problems())
 def test_what_a_drain_leaves_is_explained(asked: Problem) -> None:
     """Each guest of a drained host moves away, or is listed with the reason why it does not."""
@@ -51,7 +51,7 @@ def test_what_a_drain_leaves_is_explained(asked: Problem) -> None:
             assert ends.get(spec.id, spec.host) not in asked.goal.hosts or spec.id in told
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(problems())
 def test_a_whole_outcome_fed_back_changes_nothing(asked: Problem) -> None:
     """What a plan without limits has done is never done further by the next one, whatever rules and pins there are."""

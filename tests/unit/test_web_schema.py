@@ -26,6 +26,7 @@ from worker.embedded import EmbeddedRedis
 from worker.journal import Journal, connect
 from worker.runtime import Runtime
 from worker.settings import WebSettings
+from worker.web import waiting
 from worker.web.app import create
 from worker.web.tokens import make
 
@@ -33,6 +34,8 @@ EXAMPLES = 3
 """Of each operation, once of what fits its document and once of what does not."""
 ACCEPT_SECONDS = 0.01
 """No scheduler answers here: what is asked for is answered as queued, or with 503."""
+HEARTBEAT_SECONDS = 0.2
+"""Whoever asks for events after the last one hears after so long that there are none."""
 KNOWN = {"migration": ["m-ended", "m-active"], "batch": ["b-list"], "host": ["node-00", "node-01"]}
 """What there is: half of all cases name something of it, since guessing finds nothing."""
 CHECKS = ChecksConfig(
@@ -63,11 +66,13 @@ def api(redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -
         generation=GenerationConfig(with_security_parameters=False),
         checks=CHECKS,
     )
-    yield schemathesis.openapi.from_asgi(
-        "/v1/openapi.json",
-        create(Runtime(fleet.settings, fleet.inventory, journal)),
-        config=SchemathesisConfig(projects=ProjectsConfig(default=project)),
-    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(waiting, "HEARTBEAT_SECONDS", HEARTBEAT_SECONDS)
+        yield schemathesis.openapi.from_asgi(
+            "/v1/openapi.json",
+            create(Runtime(fleet.settings, fleet.inventory, journal)),
+            config=SchemathesisConfig(projects=ProjectsConfig(default=project)),
+        )
     journal.client.close()
 
 
