@@ -63,7 +63,7 @@ def checkout() -> Iterator[Path]:
             (directory / name).symlink_to(ROOT / name)
         for name, pattern, value in (
             ("vmrelay.toml", r"127\.0\.0\.1:6390", here("127.0.0.1:6390")),
-            ("deploy/demo/simulator.toml", r"clock_scale = \d+", "clock_scale = 30"),
+            ("deploy/demo/simulator.toml", r"clock_scale = \d+", "clock_scale = 60"),
         ):
             text, replaced = re.subn(pattern, value, (ROOT / name).read_text(encoding="utf-8"))
             assert replaced == 1, name
