@@ -228,6 +228,11 @@ class Relay:
 
     def empty(self) -> None:
         """No guest anywhere, nobody cordoned, nothing remembered of homes: whatever was there before is not drained."""
+        moving = {each["vm"] for host in self.hosts for each in self.ask(host, "show")["outgoing"]}
+        for record in self.journal.records() if moving else ():
+            if record.domain in moving and record.state != "ended":
+                self.send("vmrelay.v1.cancel", migration=record.id)
+                self.wait(record.id)
         for host in self.hosts:
             for vm in self.ask(host, "show")["vms"]:
                 self.ask(host, "vm-delete", name=vm["name"])
