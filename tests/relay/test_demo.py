@@ -35,6 +35,15 @@ def private(directory: Path) -> set[str]:
     return {item.name for item in directory.iterdir() if not item.name.startswith("out-")}
 
 
+def test_the_demo_as_it_is_committed_leaves_nothing() -> None:
+    """As ``make demo`` runs it: exit 0, all that it shows; no process, no file."""
+    with folder() as directory, Command(directory, "demo", environment=environment(directory)) as command:
+        assert command.ends() == 0, command.output
+        assert private(directory) == set()
+        assert processes(directory) == {}
+        shows_everything(command.output)
+
+
 def test_ctrl_c_stops_everything() -> None:
     """An interrupt in mid-migration drains, removes, and says 130."""
     with folder() as directory, Command(directory, "demo", environment=environment(directory)) as command:
