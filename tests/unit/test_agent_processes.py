@@ -79,6 +79,7 @@ def test_a_round_that_fails_stops_neither_the_others_nor_the_next(
         called.append("sound")
 
     monkeypatch.setattr(scheduler, "_rounds", [broken, sound])
+    monkeypatch.setattr(scheduler, "_seldom", [])
     settings = Settings(redis_url=redis_url)
     with connect(redis_url) as client:
         rounds = scheduler.Rounds(Runtime(settings, Inventory(settings), Journal(client)), "here/1/x", 0)
@@ -94,6 +95,7 @@ def test_a_scheduler_that_loses_redis_shows_nothing_of_the_past(
 ) -> None:
     """It tells that Redis is away; once its lease must have lapsed the relay's gauges vanish."""
     monkeypatch.setattr(scheduler, "_rounds", [lambda _: metrics.agent_up.labels("alpha").set(1)])
+    monkeypatch.setattr(scheduler, "_seldom", [])
     monkeypatch.setattr(scheduler, "LEASE_SECONDS", 0.5)
 
     def shown(name: str, **labels: str) -> float | None:
