@@ -20,27 +20,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 pytest_plugins = ["skips"]  # tests/support/skips.py
 
 
-LONG = frozenset(
-    f"test_{name}.py"
-    for name in (
-        "page_browser",
-        "monitoring",
-        "examples",
-        "tutorial",
-        "demo",
-        "demo_rebalance",
-        "demo_libvirt_drain",
-        "up",
-    )
-)
-"""What takes longest begins first: several processes share the tests, and the last one would be waited for."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Move those files to the front; all else stays in its order."""
-    items.sort(key=lambda item: item.path.name not in LONG)
-
-
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
     """One embedded server for the whole run. Whoever stops or kills one asks for ``private_redis``."""
