@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,11 +183,24 @@ def test_no_data(stage: Stage) -> None:
         if watch.stalls and watch.seen[-1].elapsed_seconds > watch.seen[0].elapsed_seconds + 1:
             os.kill(receiver, signal.SIGCONT)
 
+    over = threading.Event()
+
+    def nudge() -> None:
+        # Stopped before it has taken the connection, it keeps the source waiting for that, and nothing is seen.
+        while not over.wait(5) and not watch.stalls:
+            os.kill(receiver, signal.SIGCONT)
+            over.wait(0.2)
+            os.kill(receiver, signal.SIGSTOP)
+
     watch.stopping = wake
     os.kill(receiver, signal.SIGSTOP)
+    nudging = threading.Thread(target=nudge)
+    nudging.start()
     try:
         performed = stage.source.perform(move, begun.xml, prepared.uri, prepared.cookie, watch)
     finally:
+        over.set()
+        nudging.join()
         os.kill(receiver, signal.SIGCONT)
     [(stall, action, detail)] = watch.stalls
     assert stall.kind is StallKind.NO_DATA
